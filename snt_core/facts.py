@@ -1,0 +1,44 @@
+"""What each data set must look like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a data set must look like; anything else is refused on load.
+
+    `mean` and `std` are per channel over the training images scaled to [0, 1].
+    """
+
+    num_classes: int
+    train: int
+    test: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+FACTS = {
+    "digits": Facts(
+        num_classes=10,
+        train=1437,
+        test=360,
+        mean=(0.3056, 0.3056, 0.3056),
+        std=(0.3760, 0.3760, 0.3760),
+    ),
+    "cifar10": Facts(
+        num_classes=10,
+        train=50_000,
+        test=10_000,
+        mean=(0.49140, 0.48216, 0.44653),
+        std=(0.24703, 0.24349, 0.26159),
+    ),
+    "cifar100": Facts(
+        num_classes=100,
+        train=50_000,
+        test=10_000,
+        mean=(0.50708, 0.48655, 0.44092),
+        std=(0.26733, 0.25644, 0.27615),
+    ),
+}
