@@ -1,0 +1,93 @@
+"""Sharpness-aware minimization (Foret et al. 2021; adaptive form: Kwon et al. 2021).
+
+optimizer = SAM(torch.optim.Adam(model.parameters(), lr=1e-3), rho=0.05, buffers=model.buffers())
+optimizer.step(lambda: backward(model, batch))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+class SAM:
+    """Wraps any optimizer: its step is taken at `w` with the gradient of `w + e(w)`.
+
+    `e(w) = rho * g / |g|`, or `rho * w^2 g / |w g|` when adaptive, |.| over all parameters.
+
+    Args:
+        base: the optimizer that takes the step; learning rates and state stay in it.
+        rho: radius of the neighbourhood, >= 0; with 0 the step is exactly the base optimizer's.
+        adaptive: scale the neighbourhood by the weights' size (ASAM).
+        buffers: tensors that the second pass must not change, such as batch statistics.
+    """
+
+    def __init__(
+        self,
+        base: Optimizer,
+        *,
+        rho: float,
+        adaptive: bool = False,
+        buffers: Iterable[Tensor] = (),
+    ) -> None:
+        if not rho >= 0:
+            raise ValueError(f"rho is {rho}; it must be >= 0")
+        self.base = base
+        self.rho = rho
+        self.adaptive = adaptive
+        self.buffers = list(buffers)
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return self.base.param_groups
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.base.zero_grad(set_to_none)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor]) -> Tensor:
+        """One update. `closure` computes the loss, back-propagates it and returns it.
+
+        It is called twice, each time with gradients cleared, and must open its own autocast
+        context: inside one shared context the second pass would reuse the cached low-precision
+        copy of the unperturbed weights. Returns the loss at `w`.
+        """
+        loss = self._gradient(closure)
+        params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        weights = [p.clone() for p in params]
+        statistics = [b.clone() for b in self.buffers]
+        torch._foreach_add_(params, self._perturbation(params))
+        self._gradient(closure)
+        for now, then in zip(params + self.buffers, weights + statistics, strict=True):
+            now.copy_(then)
+        self.base.step()
+        return loss
+
+    def _gradient(self, closure: Callable[[], Tensor]) -> Tensor:
+        self.zero_grad()
+        with torch.enable_grad():
+            return closure().detach()
+
+    def _perturbation(self, params: list[Tensor]) -> list[Tensor]:
+        grads = [p.grad for p in params]
+        if self.adaptive:
+            grads = torch._foreach_mul(grads, torch._foreach_abs(params))
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+        # A zero gradient asks for no perturbation, not for 0/0.
+        scale = self.rho / norm.clamp_min(torch.finfo(norm.dtype).tiny)
+        if self.adaptive:
+            grads = torch._foreach_mul(grads, torch._foreach_abs(params))
+        return torch._foreach_mul(grads, scale)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs: the base optimizer's state and SAM's own settings."""
+        return {"base": self.base.state_dict(), "rho": self.rho, "adaptive": self.adaptive}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.base.load_state_dict(state["base"])
+        self.rho = state["rho"]
+        self.adaptive = state["adaptive"]

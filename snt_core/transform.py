@@ -1,0 +1,71 @@
+"""The paper's contribution and nothing else: Eq. (1) and the pre-activation order (section 4).
+
+from snt_core.transform import SNTActivation
+block = nn.Sequential(SNTActivation(64), nn.Conv2d(64, 64, 3, padding=1), nn.BatchNorm2d(64))
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+
+def snt_activation(x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor) -> Tensor:
+    """Eq. (1): `x - gamma + zeta` where `x > gamma`, else `beta * (x - gamma) + zeta`.
+
+    All four must broadcast against each other.
+    """
+    shifted = x - gamma
+    return torch.where(shifted > 0, shifted, beta * shifted) + zeta
+
+
+class SNTActivation(nn.Module):
+    """PReLU between two learnable shifts, one triple (gamma, beta, zeta) per channel.
+
+    Args:
+        channels: size of the axis that the triples belong to.
+        dim: that axis; 1 for images `B C H W`, -1 for tokens `B N C`.
+
+    Starts as a leaky ReLU: gamma = zeta = 0, beta = 0.25 (PReLU's usual start; the paper gives
+    none). `fused` asks for the compiled kernel, which has no second derivative.
+    """
+
+    def __init__(self, channels: int, *, dim: int = 1) -> None:
+        super().__init__()
+        self.dim = dim
+        self.fused = False
+        self.gamma = nn.Parameter(torch.zeros(channels))
+        self.beta = nn.Parameter(torch.full((channels,), 0.25))
+        self.zeta = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = [1] * x.ndim
+        shape[self.dim] = -1
+        # In the input's dtype: a float32 parameter would lift a bfloat16 activation to float32.
+        gamma, beta, zeta = (p.to(x.dtype).view(shape) for p in (self.gamma, self.beta, self.zeta))
+        return (_compiled() if self.fused else snt_activation)(x, gamma, beta, zeta)
+
+
+@cache
+def _compiled():
+    return torch.compile(snt_activation, dynamic=False)
+
+
+def fuse(model: nn.Module, on: bool = True) -> nn.Module:
+    """Switch every `SNTActivation` of `model` to its one-pass kernel (or back), in place."""
+    for module in model.modules():
+        if isinstance(module, SNTActivation):
+            module.fused = on
+    return model
+
+
+def is_preact(variant: str) -> bool:
+    """Whether activations stand before the linear layers: in `preact` and `snt`, not in `base`."""
+    return variant != "base"
+
+
+def activation(variant: str, channels: int) -> nn.Module:
+    """ReLU in `base` and `preact`, Eq. (1) in `snt`."""
+    return SNTActivation(channels) if variant == "snt" else nn.ReLU()
