@@ -1,0 +1,98 @@
+"""Which runs stand behind an artefact: chosen, made where missing, handed over together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from snt_core.errors import UserError, unknown
+from snt_core.experiments import ARTEFACTS
+from snt_core.profiles import BEST_FIRST, PROFILES, PUBLISHED, Profile, profile_named
+from snt_core.specs import Spec, run_id
+from snt_core.store import Record, Store, open_store
+
+
+@dataclass(frozen=True)
+class Selection:
+    """An artefact at one profile, with the seeds that are run and their specs."""
+
+    artefact: str
+    profile: Profile
+    seeds: tuple[int, ...]
+    specs: list[Spec]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The records of a selection."""
+
+    artefact: str
+    profile: Profile
+    seeds: tuple[int, ...]
+    records: list[Record]
+
+
+def artefact_named(name: str) -> str:
+    if name not in ARTEFACTS:
+        raise unknown("artefact", name, ARTEFACTS)
+    return name
+
+
+def select(
+    artefact: str, profile: str, seeds: Sequence[int], store: Store, **options: Any
+) -> Selection:
+    """Specs of `artefact` (a key of `ARTEFACTS`) at `profile`.
+
+    "published" is the best profile that has every record of at least one seed; it takes all
+    seeds that are complete. Where there is none it is `smoke`. Empty `seeds`: the profile's.
+    """
+    make = ARTEFACTS[artefact_named(artefact)]
+    if profile == PUBLISHED:
+        have = store.names()
+        for name in BEST_FIRST:
+            best = PROFILES[name]
+            done = tuple(
+                seed
+                for seed in (seeds or best.seeds)
+                if all(f"{s.kind}-{run_id(s)}" in have for s in make(best, [seed], **options))
+            )
+            if done:
+                return Selection(artefact, best, done, make(best, done, **options))
+        profile = "smoke"
+    chosen = profile_named(profile)
+    which = tuple(seeds) or chosen.seeds
+    return Selection(artefact, chosen, which, make(chosen, which, **options))
+
+
+def reproduce(
+    artefact: str,
+    *,
+    profile: str = PUBLISHED,
+    seeds: Sequence[int] = (),
+    store: str = "",
+    **options: Any,
+) -> Result:
+    """Records behind one figure or table; what is missing is run first. A chapter's one call.
+
+    Args:
+        artefact: "table3", "table4", "figure5", ...
+        profile: "smoke", "cifar", "paper", or "published" (see `select`).
+        seeds: which seeds; empty for the profile's own.
+        store: folder of records and weights; empty for `SNT_STORE` or the project's `data/`.
+        options: what the artefact varies, as its function in `experiments` names it.
+
+    Raises:
+        UserError: a name, seed or record is wrong. Nothing has run then.
+    """
+    if any(not isinstance(seed, int) or seed < 0 for seed in seeds):
+        raise UserError(f"seeds are {list(seeds)}; give whole numbers >= 0, such as [0, 1, 2]")
+    place = open_store(store)
+    chosen = select(artefact, profile, seeds, place, **options)
+    if any(place.get(spec) is None for spec in chosen.specs):
+        from snt_core.runner import run_all  # imports torch: only where something must run
+
+        records = run_all(chosen.specs, place, profile=chosen.profile.name)
+    else:
+        records = [record for spec in chosen.specs if (record := place.get(spec))]
+    return Result(artefact, chosen.profile, chosen.seeds, records)

@@ -1,0 +1,130 @@
+"""What would run and how long it would take, and what stands where. Reads records, runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from snt_core.edition import select
+from snt_core.experiments import ARTEFACTS
+from snt_core.facts import FACTS
+from snt_core.profiles import PROFILES
+from snt_core.specs import (
+    LambdaMaxSpec,
+    OneShotSpec,
+    PTQSpec,
+    Recipe,
+    Spec,
+    TrainSpec,
+    root,
+    run_id,
+)
+from snt_core.store import Store
+
+
+def pending(specs: Iterable[Spec], store: Store) -> list[Spec]:
+    """What has to run so that every spec has a record, trainings before their measurements.
+
+    A training whose record exists comes back only if a measurement needs weights that are gone.
+    """
+    have = store.names()
+    todo: dict[str, Spec] = {}
+    for spec in specs:
+        if f"{spec.kind}-{run_id(spec)}" in have:
+            continue
+        parent = root(spec)
+        trained = f"train-{run_id(parent)}" in have and store.weights_path(parent).exists()
+        if not trained and not is_diverged(parent, store):
+            todo.setdefault(run_id(parent), parent)
+        todo.setdefault(run_id(spec), spec)
+    return sorted(todo.values(), key=lambda spec: not isinstance(spec, TrainSpec))
+
+
+def is_diverged(spec: TrainSpec, store: Store) -> bool:
+    record = store.get(spec)
+    return record is not None and record.status == "diverged"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A run that is missing. `seconds` is None where no like run has been timed here."""
+
+    spec: Spec
+    seconds: float | None
+    resumes_at: float
+
+
+def work(spec: Spec) -> float:
+    """Size of a run in images passed, comparable between runs of the same kind and net."""
+    net = root(spec)
+    train = FACTS[net.data].train - net.val_size
+
+    def images(recipe: Recipe) -> float:
+        return recipe.epochs * train * (2 if recipe.optimizer == "sam" else 1)
+
+    match spec:
+        case TrainSpec():
+            return images(spec.recipe)
+        case PTQSpec():
+            return images(spec.finetune)
+        case LambdaMaxSpec():
+            return spec.n_samples
+        case OneShotSpec():
+            return len(spec.sparsities)
+    raise TypeError(spec)
+
+
+def _like(spec: Spec) -> tuple[str, str, str]:
+    net = root(spec)
+    return spec.kind, net.model, net.variant
+
+
+def steps(specs: Iterable[Spec], store: Store) -> list[Step]:
+    """The runs still to be made for `specs`, in order, each with a time from past records."""
+    rates: dict[tuple[str, str, str], list[float]] = {}
+    for record in store.records():
+        if record.status == "done":
+            pace = record.provenance["seconds"] / work(record.spec)
+            rates.setdefault(_like(record.spec), []).append(pace)
+    return [_step(spec, rates, store) for spec in pending(specs, store)]
+
+
+def _step(spec: Spec, rates: dict[tuple[str, str, str], list[float]], store: Store) -> Step:
+    resumes_at = store.progress(spec)
+    seconds = None
+    if pace := rates.get(_like(spec)):
+        seconds = median(pace) * work(spec) * (1 - resumes_at)
+    return Step(spec, seconds, resumes_at)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How many runs of an artefact at a profile are done, under way, missing."""
+
+    artefact: str
+    profile: str
+    done: int
+    running: int
+    missing: int
+
+
+def standings(store: Store, profiles: Sequence[str] = tuple(PROFILES)) -> list[Standing]:
+    """One row for each artefact and profile, over all seeds of the profile."""
+    have = store.names()
+    rows = []
+    for artefact in ARTEFACTS:
+        for profile in profiles:
+            specs = select(artefact, profile, (), store).specs
+            lacking = [s for s in specs if f"{s.kind}-{run_id(s)}" not in have]
+            running = sum(store.is_running(spec) for spec in lacking)
+            rows.append(
+                Standing(
+                    artefact,
+                    profile,
+                    len(specs) - len(lacking),
+                    running,
+                    len(lacking) - running,
+                )
+            )
+    return rows

@@ -1,0 +1,158 @@
+"""Runs what is missing, once, in this process or in several."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+
+from snt_core.engine import Engine, detect
+from snt_core.plan import is_diverged, pending
+from snt_core.specs import Spec, TrainSpec, root
+from snt_core.store import Record, Store
+
+Report = Callable[[Spec, float], None]  # a run and its share done; 1.0 once its record stands
+
+
+def silent(spec: Spec, share: float) -> None:
+    """Report nothing."""
+
+
+def run_all(
+    specs: Iterable[Spec],
+    store: Store,
+    *,
+    profile: str,
+    engine: Engine | None = None,
+    workers: int = 1,
+    report: Report = silent,
+) -> list[Record]:
+    """Records of `specs`, in order; those missing are made first and stored as they come.
+
+    With `workers` > 1 each run has a process of its own; runs that another process has under
+    way are waited for, never repeated.
+    """
+    specs = list(specs)
+    todo = pending(specs, store)
+    if todo:
+        engine = engine or detect()
+        if workers > 1 and len(todo) > 1:
+            _in_parallel(todo, store, engine, profile, min(workers, len(todo)), report)
+        else:
+            for spec in todo:
+                run(spec, store, engine, profile, report)
+    records = [store.get(spec) for spec in specs]
+    return [record for record in records if record is not None]
+
+
+def run(spec: Spec, store: Store, engine: Engine, profile: str, report: Report = silent) -> Record:
+    """Carry out one run, its training's weights being there, and store its record."""
+    while True:
+        with store.lock(spec) as mine:
+            if mine:
+                record = store.get(spec)
+                lost = isinstance(spec, TrainSpec) and not store.weights_path(spec).exists()
+                if record is None or (lost and record.status == "done"):
+                    record = _carry_out(spec, store, engine, profile, report)
+                store.clear(spec)
+                report(spec, 1.0)
+                return record
+        report(spec, store.progress(spec))
+        time.sleep(0.5)
+
+
+def _carry_out(spec: Spec, store: Store, engine: Engine, profile: str, report: Report) -> Record:
+    import torch
+
+    from snt_core.provenance import Clock
+    from snt_core.stages import STAGES, Outcome, data_of
+
+    last = 0.0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > 0.5:
+            last = time.monotonic()
+            store.put_progress(spec, done, total)
+            report(spec, done / total)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(engine.threads)
+    try:
+        clock = Clock(engine)
+        if not isinstance(spec, TrainSpec) and is_diverged(spec.parent, store):
+            outcome = Outcome(metrics={}, n_samples=0, status="diverged")
+        else:
+            outcome = STAGES[spec.kind](spec, store, engine, progress)
+        provenance = clock.provenance(
+            dtype=outcome.dtype,
+            seed=spec.seed if hasattr(spec, "seed") else root(spec).seed,
+            data_digest=data_of(spec, engine).digest,
+            earlier=outcome.earlier,
+        )
+    finally:
+        torch.set_num_threads(threads)
+    record = Record(
+        spec=spec,
+        profile=profile,
+        status=outcome.status,
+        metrics=outcome.metrics,
+        n_samples=outcome.n_samples,
+        provenance={**provenance, "resumed_at_step": outcome.resumed},
+    )
+    store.put(record)
+    return record
+
+
+def _in_parallel(
+    todo: list[Spec], store: Store, engine: Engine, profile: str, workers: int, report: Report
+) -> None:
+    """Trainings first; a measurement is handed out as soon as its weights are there."""
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent)
+    trainings = [spec for spec in todo if isinstance(spec, TrainSpec)]
+    waiting = [spec for spec in todo if spec not in trainings]
+    running: dict[Future, Spec] = {}
+
+    def hand_out(ready: Iterable[Spec]) -> None:
+        for spec in ready:
+            running[pool.submit(_work, spec, store.folder, engine, profile)] = spec
+
+    with pool:
+        try:
+            hand_out(trainings)
+            hand_out([spec for spec in waiting if root(spec) not in trainings])
+            while running:
+                done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in done:
+                    spec = running.pop(future)
+                    future.result()
+                    report(spec, 1.0)
+                    if isinstance(spec, TrainSpec):
+                        hand_out([child for child in waiting if root(child) == spec])
+                for spec in running.values():
+                    if share := store.progress(spec):
+                        report(spec, share)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _work(spec: Spec, folder: Path, engine: Engine, profile: str) -> None:
+    run(spec, Store(folder), engine, profile)
+
+
+def _follow_parent() -> None:
+    """End with the parent, however it ends, so that no orphan keeps a run locked."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
