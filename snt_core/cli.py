@@ -1,0 +1,248 @@
+"""The `snt` command: a thin layer over the package. Every command checks its words first."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from snt_core import chapters as book_chapters
+from snt_core import claims as paper_claims
+from snt_core.edition import artefact_named, select
+from snt_core.errors import UserError
+from snt_core.experiments import ARTEFACTS
+from snt_core.plan import pending, standings, steps
+from snt_core.profiles import PROFILES, PUBLISHED, Profile, profile_named
+from snt_core.specs import Spec, root, run_id
+from snt_core.store import open_store
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+out = Console()
+
+ProfileOption = Annotated[str, typer.Option("--profile", help=f"One of {', '.join(PROFILES)}.")]
+OnlyOption = Annotated[str, typer.Option("--only", help="Artefacts or chapters, comma-separated.")]
+SeedsOption = Annotated[str, typer.Option("--seeds", help="Such as 0,1,2 (default: profile's).")]
+WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Processes at once.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="For scripts; the shape is kept.")]
+CORES = os.cpu_count() or 1
+
+
+def main() -> None:
+    """Entry point: a UserError is one line on standard error and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"snt: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.command()
+def run(
+    profile: ProfileOption,
+    only: OnlyOption = "",
+    seeds: SeedsOption = "",
+    workers: WorkersOption = CORES,
+    exact: Annotated[bool, typer.Option(help="fp32, no compiled kernels.")] = False,
+) -> None:
+    """Train and measure what is missing."""
+    chosen = profile_named(profile)
+    specs = _specs(chosen, only, seeds)
+    _run(specs, chosen, workers, exact)
+
+
+def _run(specs: list[Spec], profile: Profile, workers: int, exact: bool = False) -> None:
+    store = open_store()
+    todo = steps(specs, store)
+    if not todo:
+        out.print(f"Nothing to run: all {len(specs)} records of profile {profile.name} are there.")
+        return
+
+    from snt_core.display import Display
+    from snt_core.engine import detect
+    from snt_core.runner import run_all
+
+    engine = detect(exact=exact)
+    if profile.name == "paper" and engine.device == "cpu":
+        print(f"snt: profile paper is meant for a GPU; here: {_duration(todo)}", file=sys.stderr)
+    with Display(todo, out) as display:
+        run_all(
+            specs,
+            store,
+            profile=profile.name,
+            engine=engine,
+            workers=workers,
+            report=display.report,
+        )
+
+
+@app.command()
+def plan(profile: ProfileOption, only: OnlyOption = "", seeds: SeedsOption = "") -> None:
+    """What would run, how long it would take, and what can be resumed."""
+    chosen = profile_named(profile)
+    todo = steps(_specs(chosen, only, seeds), open_store())
+    if not todo:
+        out.print("Nothing is missing.")
+        return
+    table = Table("run", "net", "seed", "about", "resumes at")
+    for step in todo:
+        net = root(step.spec)
+        table.add_row(
+            f"{step.spec.kind}-{run_id(step.spec)}",
+            f"{net.model} {net.approach} on {net.data}",
+            str(net.seed),
+            "?" if step.seconds is None else _clock(step.seconds),
+            f"{step.resumes_at:.0%}" if step.resumes_at else "-",
+        )
+    out.print(table)
+    out.print(f"{len(todo)} runs, {_duration(todo)}")
+
+
+def _duration(todo: list) -> str:
+    known = [step.seconds for step in todo if step.seconds is not None]
+    rest = len(todo) - len(known)
+    text = f"{_clock(sum(known))} of work on one core" if known else ""
+    if rest:
+        text += f"{' and ' if known else ''}{rest} runs of kinds that were never timed here"
+    return text
+
+
+def _clock(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+@app.command()
+def status(as_json: JsonOption = False) -> None:
+    """Artefacts by profiles: runs done, under way, missing."""
+    rows = [asdict(row) for row in standings(open_store())]
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    table = Table("artefact", "profile", "done", "running", "missing")
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    out.print(table)
+
+
+@app.command()
+def chapter(
+    name: str,
+    parameter: Annotated[
+        list[str] | None, typer.Option("-p", help="key=value, as often as needed.")
+    ] = None,
+    output: Annotated[str, typer.Option(help="Executed notebook.")] = "",
+) -> None:
+    """Execute one chapter through papermill, its parameters checked first."""
+    from pathlib import Path
+
+    found = book_chapters.find(name)
+    given = dict(_pair(text) for text in parameter or [])
+    checked = book_chapters.check(found, given, tuple(PROFILES))
+    target = Path(output or f"_build/chapters/{found.name}.ipynb")
+    out.print(f"Executed: {book_chapters.execute(found, target, checked)}")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"-p takes key=value, not '{text}'")
+    return key, value
+
+
+@app.command()
+def book(
+    profile: Annotated[str, typer.Option(help="Edition to build.")] = PUBLISHED,
+    workers: WorkersOption = CORES,
+) -> None:
+    """Execute every chapter and build the book."""
+    from snt_core.book import build
+
+    store = open_store()
+    if profile == PUBLISHED:
+        lacking = [select(name, PUBLISHED, (), store) for name in ARTEFACTS]
+        missing = [s for chosen in lacking for s in pending(chosen.specs, store)]
+        if missing:  # only ever smoke: a published profile is chosen when it is complete
+            _run(missing, PROFILES["smoke"], workers)
+    else:
+        chosen = profile_named(profile)
+        _run(_specs(chosen, "", ""), chosen, workers)
+    index = build(profile, {"profile": profile}, workers)
+    out.print(f"The book is built. Open {index.as_uri()}")
+
+
+@app.command()
+def claims(as_json: JsonOption = False) -> None:
+    """The scoreboard: a verdict on each of the paper's claims."""
+    verdicts = paper_claims.scoreboard(open_store())
+    if as_json:
+        print(json.dumps([verdict.public() for verdict in verdicts], indent=1))
+        return
+    table = Table("claim", "verdict", "profile", "effect [95 %]", "seeds", "found")
+    for v in verdicts:
+        effect = "" if v.effect is None else f"{v.effect:+.2f} [{v.low:+.2f}, {v.high:+.2f}]"
+        table.add_row(v.id, v.verdict, v.profile or "", effect, str(v.n or ""), v.text)
+    out.print(table)
+
+
+@app.command()
+def verify(
+    record: Annotated[str, typer.Argument(help="Id of a record, or its beginning.")] = "",
+    sample: Annotated[int, typer.Option(min=0, help="Verify N records drawn at random.")] = 0,
+) -> None:
+    """Run a record again and compare."""
+    from snt_core.verify import chosen_records, run_again
+
+    store = open_store()
+    differs = False
+    for found in chosen_records(store, record, sample):
+        result = run_again(found, store)
+        differs |= not result.same
+        out.print(f"{found.name}: {result.text}")
+    if differs:
+        raise typer.Exit(1)
+
+
+@app.command(name="chapters")
+def list_chapters(as_json: JsonOption = False) -> None:
+    """The book's chapters."""
+    rows = [
+        {"name": c.name, "label": c.label, "file": str(c.file)} for c in book_chapters.chapters()
+    ]
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    table = Table("name", "label", "file")
+    for row in rows:
+        table.add_row(*row.values())
+    out.print(table)
+
+
+def _specs(profile: Profile, only: str, seeds: str) -> list[Spec]:
+    """Specs of the chosen artefacts, seed by seed, so that the first seed is whole first."""
+    which = _seeds(seeds) or profile.seeds
+    names = [_artefact(name) for name in only.split(",") if name] or list(ARTEFACTS)
+    specs = [spec for seed in which for name in names for spec in ARTEFACTS[name](profile, [seed])]
+    return list({run_id(spec): spec for spec in specs}.values())
+
+
+def _artefact(name: str) -> str:
+    """`table4`, or the name of its chapter `table4_ablation`."""
+    short = name.strip().split("_")[0]
+    return artefact_named(short if short in ARTEFACTS else name.strip())
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        seeds = tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        seeds = (-1,)
+    if any(seed < 0 for seed in seeds):
+        raise UserError(f"--seeds is '{text}'; give whole numbers >= 0, such as 0,1,2")
+    return seeds

@@ -1,0 +1,208 @@
+"""What a chapter shows beside its figure: badge, comparison, verdict, provenance, downloads."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+
+import pandas as pd
+from IPython.display import HTML
+from matplotlib.figure import Figure
+
+from snt_core import paper
+from snt_core.claims import Verdict, judge
+from snt_core.edition import Result
+from snt_core.figures import LABELS
+from snt_core.intervals import bootstrap
+from snt_core.specs import TrainSpec, root, to_dict
+
+
+def badge(result: Result) -> HTML:
+    """One line: profile, data set, seeds, device and date of the records that follow."""
+    provenances = [record.provenance for record in result.records]
+    devices = sorted({p["device"] for p in provenances})
+    days = sorted({p["started"][:10] for p in provenances})
+    data = sorted({root(record.spec).data for record in result.records})
+    facts = [
+        f"profile {result.profile.name}",
+        ", ".join(data),
+        f"{_plural(len(result.seeds), 'seed')} ({', '.join(map(str, result.seeds))})",
+        f"device {', '.join(devices)}",
+        days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}",
+    ]
+    marks = "".join(f'<span class="badge">{escape(fact)}</span>' for fact in facts)
+    note = "" if result.profile.verdicts else f"<p><em>{escape(result.profile.says)}.</em></p>"
+    return HTML(f'<div class="badge-row">{marks}</div>{note}')
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
+def nets(result: Result) -> HTML:
+    """What was trained: one row per net, every field of its spec that differs or matters."""
+    rows = [record.spec for record in result.records if isinstance(record.spec, TrainSpec)]
+    table = pd.DataFrame(
+        {
+            "approach": LABELS[spec.approach],
+            "data": spec.data,
+            "model": spec.model,
+            "variant": spec.variant,
+            **to_dict(spec)["recipe"],
+            "seed": spec.seed,
+        }
+        for spec in rows
+    )
+    return _table(table)
+
+
+def comparison(
+    ours: pd.DataFrame, theirs: pd.DataFrame, columns: dict[str, str], order: Sequence[str]
+) -> pd.DataFrame:
+    """Paper beside ours: for each approach and quantity both values, n, interval, difference.
+
+    `columns` maps a column of both frames to its heading. A 95 % interval is over test images
+    (and seeds) where `ours` has the images' outcomes in `correct`, for the column "top1".
+    """
+    rows = []
+    for column, heading in columns.items():
+        for approach in order:
+            mine = ours[ours.approach == approach]
+            value = mine[column].mean()
+            printed = theirs[column].get(approach)
+            interval = ""
+            if column == "top1":
+                found = bootstrap([100.0 * correct for correct in mine.correct])
+                interval = f"{found.low:.2f} to {found.high:.2f}"
+            rows.append(
+                {
+                    "quantity": heading,
+                    "approach": LABELS[approach],
+                    "paper": printed,
+                    "ours (mean)": value,
+                    "n seeds": len(mine),
+                    "95 % interval": interval,
+                    "ours - paper": None if printed is None else value - printed,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def table(frame: pd.DataFrame) -> HTML:
+    """A frame as a table that scrolls inside the page; numbers with two decimals."""
+    return _table(frame)
+
+
+def _table(frame: pd.DataFrame) -> HTML:
+    html = frame.to_html(
+        index=False,
+        na_rep="-",
+        float_format=lambda x: f"{x:.4g}" if abs(x) < 0.1 else f"{x:.2f}",
+        border=0,
+        classes="dataframe",
+    )
+    return HTML(f'<div class="table-scroll">{html}</div>')
+
+
+def verdict(claim: str, result: Result) -> HTML:
+    """Card with the claim's text, its test, and what the records say of it."""
+    return HTML(card(judge(claim, result)))
+
+
+def card(found: Verdict) -> str:
+    entry = paper.claims()[found.id]
+    kind = found.verdict.replace(" ", "-")
+    effect = ""
+    if found.effect is not None:
+        effect = (
+            f"<p>Effect {found.effect:+.2f} {escape(found.unit)} "
+            f"(95 % interval {found.low:+.2f} to {found.high:+.2f}, "
+            f"{_plural(found.n, 'seed')}, profile {escape(found.profile or '')}).</p>"
+        )
+    if found.verdict == "not run" and found.profile:
+        effect += f"<p>Profile {escape(found.profile)} gives no verdict.</p>"
+    return (
+        f'<div class="verdict verdict-{kind}"><p><strong>{escape(found.verdict)}</strong>: '
+        f"{escape(entry['says'])} <em>({escape(entry['where'])})</em></p>"
+        f"<p>Test: {escape(entry['test'])}.</p>"
+        + (f"<p>Found: {escape(found.text)}.</p>" if found.text else "")
+        + f"{effect}</div>"
+    )
+
+
+def scoreboard(verdicts: Sequence[Verdict], links: dict[str, str]) -> HTML:
+    """All claims in one table; `links` maps an artefact to its chapter's page."""
+    rows = []
+    for found in verdicts:
+        entry = paper.claims()[found.id]
+        page = links.get(found.chapter or "")
+        name = escape(found.id)
+        if page:
+            name = f'<a href="{escape(page)}">{name}</a>'
+        effect = "-"
+        if found.effect is not None:
+            effect = f"{found.effect:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+            effect += f"<br><small>{escape(found.unit)}</small>"
+        kind = found.verdict.replace(" ", "-")
+        rows.append(
+            f"<tr><td>{name}<br><small>{escape(entry['where'])}</small></td>"
+            f"<td>{escape(entry['says'])}</td>"
+            f'<td><span class="badge verdict-{kind}">{escape(found.verdict)}</span></td>'
+            f"<td>{effect}</td><td>{escape(found.profile or '-')}</td>"
+            f"<td>{found.n or '-'}</td></tr>"
+        )
+    head = "".join(
+        f"<th>{h}</th>"
+        for h in ("claim", "the paper says", "verdict", "effect [95 %]", "profile", "seeds")
+    )
+    return HTML(
+        f'<div class="table-scroll"><table class="dataframe scoreboard"><thead><tr>{head}</tr>'
+        f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def provenance(result: Result) -> HTML:
+    """Every record behind the page: id, what it is, where, when, how long."""
+    frame = pd.DataFrame(
+        {
+            "record": record.name,
+            "approach": root(record.spec).approach,
+            "seed": root(record.spec).seed,
+            "images": record.n_samples,
+            "status": record.status,
+            "started": record.provenance["started"],
+            "seconds": record.provenance["seconds"],
+            "memory (MB)": record.provenance["peak_memory_mb"],
+            "dtype": record.provenance["dtype"],
+            "torch": record.provenance["torch"],
+            "commit": _commit(record.provenance),
+        }
+        for record in result.records
+    )
+    return _table(frame)
+
+
+def _commit(facts: dict) -> str:
+    commit = (facts["commit"] or "unknown")[:10]
+    return f"{commit}+changes" if facts["dirty"] else commit
+
+
+def downloads(result: Result, frame: pd.DataFrame, figure: Figure) -> HTML:
+    """Links that hold their files, so that they work offline, and the command that made them."""
+    svg = io.StringIO()
+    figure.savefig(svg, format="svg", bbox_inches="tight")
+    csv = frame.drop(columns="correct", errors="ignore").to_csv(index=False)
+    seeds = ",".join(map(str, result.seeds))
+    command = f"snt chapter {result.artefact} -p profile={result.profile.name} -p seeds={seeds}"
+    links = [
+        _link(f"{result.artefact}.csv", "text/csv", csv, "numbers (CSV)"),
+        _link(f"{result.artefact}.svg", "image/svg+xml", svg.getvalue(), "figure (SVG)"),
+    ]
+    return HTML(f"<p>{' · '.join(links)} · <code>{escape(command)}</code></p>")
+
+
+def _link(name: str, kind: str, content: str, label: str) -> str:
+    data = base64.b64encode(content.encode()).decode()
+    return f'<a download="{name}" href="data:{kind};base64,{data}">{label}</a>'

@@ -1,0 +1,89 @@
+"""Runs a record again, the way it was run, and compares."""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from snt_core.engine import Engine, detect
+from snt_core.errors import UserError
+from snt_core.runner import run
+from snt_core.specs import TrainSpec, root
+from snt_core.store import Record, Store
+
+TOLERANCE = 0.01  # relative, for the headline numbers, when bits differ
+
+
+@dataclass(frozen=True)
+class Comparison:
+    same: bool
+    text: str
+
+
+def chosen_records(store: Store, prefix: str, sample: int) -> list[Record]:
+    """The records whose id starts with `prefix`, or `sample` drawn at random."""
+    records = [record for record in store.records() if record.status == "done"]
+    if sample:
+        return random.sample(records, min(sample, len(records)))
+    if not prefix:
+        raise UserError("name a record by its id, or give --sample N")
+    wanted = prefix.split("-")[-1]
+    found = [record for record in records if record.id.startswith(wanted)]
+    if not found:
+        raise UserError(
+            f"no record '{prefix}' in {store.folder}; 'snt plan' and file names show ids"
+        )
+    return found
+
+
+def run_again(record: Record, store: Store) -> Comparison:
+    """Repeat `record` in a store of its own, from the same weights, and compare the metrics."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Store(Path(folder))
+        if not isinstance(record.spec, TrainSpec):
+            _lend_weights(record.spec, store, place)
+        again = run(record.spec, place, _engine(record), record.profile)
+    if again.metrics == record.metrics:
+        return Comparison(True, "identical")
+    gaps = list(_gaps(headline(record), headline(again)))
+    same = all(abs(new - old) <= TOLERANCE * max(abs(old), 1.0) for _, old, new in gaps)
+    words = ", ".join(f"{name} {old:.6g} -> {new:.6g}" for name, old, new in gaps)
+    return Comparison(same, f"{'close' if same else 'DIFFERS'}: {words}")
+
+
+def _engine(record: Record) -> Engine:
+    engine = detect()
+    return replace(engine, dtype=record.provenance["dtype"], fused=record.provenance["fused"])
+
+
+def _lend_weights(spec: Any, store: Store, place: Store) -> None:
+    source = store.weights_path(root(spec))
+    if not source.exists():
+        raise UserError(
+            f"{source} is not here; train it first with 'snt run' or verify its training"
+        )
+    target = place.weights_path(root(spec))
+    target.parent.mkdir(parents=True)
+    os.symlink(source, target)
+
+
+def headline(record: Record) -> dict[str, float]:
+    """The numbers of a record that figures and claims read."""
+    metrics = record.metrics
+    match record.spec.kind:
+        case "train":
+            return {"top1": metrics["test"]["top1"]}
+        case "lambda_max":
+            return {"lambda_max": metrics["lambda_max"]}
+        case "ptq":
+            return {"before": metrics["before"]["top1"], "after": metrics["after"]["top1"]}
+        case _:
+            return {f"top1 at {row['sparsity']}": row["top1"] for row in metrics["sweep"]}
+
+
+def _gaps(old: dict[str, float], new: dict[str, float]):
+    return ((name, old[name], new[name]) for name in old)
