@@ -14,6 +14,8 @@ APPROACHES = {
     "preact": ("preact", "adam"),
     "arch": ("snt", "adam"),
 }
+LR = 1e-2  # short tries on CIFAR-100 are in the book's assumptions
+WEIGHT_DECAY = 0.05
 RHO = {"cifar10": 0.05, "cifar100": 0.1}  # Foret et al. 2021, Table 4: best radius of each
 
 
@@ -39,10 +41,6 @@ def training(
         recipe=recipe,
         seed=seed,
     )
-
-
-LR = 3e-3
-WEIGHT_DECAY = 0.05
 
 
 def _lambda_max(profile: Profile, parent: TrainSpec) -> LambdaMaxSpec:

@@ -1,0 +1,219 @@
+"""Data sets: the three CIFAR layouts, the canonical order, the checks, the augmentation."""
+
+import hashlib
+import io
+import pickle
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from snt_core import cifar, data
+from snt_core.errors import UserError
+from snt_core.facts import FACTS, Facts
+
+N_TRAIN, N_TEST = 50, 20
+
+
+@pytest.fixture
+def tiny(monkeypatch, tmp_path):
+    """A CIFAR-10 of 70 images in a folder of its own, with facts to match."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (N_TRAIN + N_TEST, 32, 32, 3), dtype=np.uint8)
+    labels = np.arange(len(images)) % 10
+    mean = tuple(images[:N_TRAIN].mean(axis=(0, 1, 2)) / 255)
+    facts = Facts(num_classes=10, train=N_TRAIN, test=N_TEST, mean=mean, std=(0.29, 0.29, 0.29))
+    monkeypatch.setitem(FACTS, "cifar10", facts)
+    monkeypatch.setenv("SNT_DATA_DIR", str(tmp_path / "sets"))
+    monkeypatch.setenv("SNT_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "sets", images, labels
+
+
+def write_parquet(folder, images, labels):
+    """The Hub's layout, training images in two files."""
+
+    def png(image):
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "PNG")
+        return {"bytes": buffer.getvalue(), "path": None}
+
+    (folder / "cifar10").mkdir(parents=True)
+    cuts = {"train-00000-of-00002": (0, 30), "train-00001-of-00002": (30, N_TRAIN)}
+    cuts["test-00000-of-00001"] = (N_TRAIN, N_TRAIN + N_TEST)
+    for name, (a, b) in cuts.items():
+        rows = {"img": [png(i) for i in images[a:b]], "label": labels[a:b]}
+        pq.write_table(pa.table(rows), folder / "cifar10" / f"{name}.parquet")
+
+
+def write_pickles(folder, images, labels, monkeypatch):
+    """torchvision's layout, in another order than the parquet files."""
+    place = folder / "cifar-10-batches-py"
+    place.mkdir(parents=True)
+    sums: dict[str, dict[str, str]] = {"train": {}, "test": {}}
+    parts = {f"data_batch_{i}": slice(10 * (i - 1), 10 * i) for i in range(1, 6)}
+    parts["test_batch"] = slice(N_TRAIN, N_TRAIN + N_TEST)
+    for name, rows in parts.items():
+        flat = images[rows][::-1].transpose(0, 3, 1, 2).reshape(-1, 3072)
+        content = pickle.dumps({"data": flat, "labels": labels[rows][::-1].tolist()}, protocol=2)
+        (place / name).write_bytes(content)
+        part = "test" if name == "test_batch" else "train"
+        sums[part][name] = hashlib.md5(content).hexdigest()
+    layout = cifar.LAYOUTS["cifar10"]
+    changed = type(layout)(**{**vars(layout), **sums})
+    monkeypatch.setitem(cifar.LAYOUTS, "cifar10", changed)
+    return place
+
+
+def test_both_layouts_give_the_same_data_in_the_same_order(tiny, monkeypatch, tmp_path):
+    folder, images, labels = tiny
+    write_parquet(folder, images, labels)
+    one = data.load("cifar10", 10)
+    monkeypatch.setenv("SNT_DATA_DIR", str(tmp_path / "other"))
+    monkeypatch.setenv("SNT_CACHE_DIR", str(tmp_path / "cold"))
+    write_pickles(tmp_path / "other", images, labels, monkeypatch)
+    two = data.load("cifar10", 10)
+    assert one.digest == two.digest
+    for part in ("train", "val", "test"):
+        a, b = getattr(one, part), getattr(two, part)
+        assert torch.equal(a.images, b.images)
+        assert torch.equal(a.labels, b.labels)
+
+
+def test_splits_are_disjoint_and_complete(tiny):
+    folder, images, labels = tiny
+    write_parquet(folder, images, labels)
+    found = data.load("cifar10", 10)
+    assert (len(found.train), len(found.val), len(found.test)) == (40, 10, 20)
+    seen = torch.cat([found.train.images, found.val.images]).flatten(1).tolist()
+    assert sorted(seen) == sorted(images[:N_TRAIN].reshape(N_TRAIN, -1).tolist())
+    pairs = {
+        tuple(i.flatten().tolist()): n for i, n in zip(found.test.images, found.test.labels.tolist())
+    }
+    for image, label in zip(images[N_TRAIN:], labels[N_TRAIN:]):
+        assert pairs[tuple(image.flatten().tolist())] == label
+
+
+def test_the_cache_serves_when_the_files_are_gone(tiny, monkeypatch, tmp_path):
+    folder, images, labels = tiny
+    write_parquet(folder, images, labels)
+    first = data.load("cifar10", 10)
+    monkeypatch.setenv("SNT_DATA_DIR", str(tmp_path / "nowhere"))
+    assert data.load("cifar10", 10).digest == first.digest
+
+
+def test_a_damaged_cache_is_made_again(tiny, tmp_path):
+    folder, images, labels = tiny
+    write_parquet(folder, images, labels)
+    first = data.load("cifar10", 10)
+    cache = tmp_path / "cache" / "cifar10.safetensors"
+    cache.write_bytes(cache.read_bytes()[:1000])
+    assert data.load("cifar10", 10).digest == first.digest
+
+
+def test_missing_cifar_names_the_three_ways(tiny, monkeypatch):
+    monkeypatch.setattr(cifar, "ARCHIVES", "http://127.0.0.1:9/")  # nothing listens there
+    with pytest.raises(UserError) as error:
+        data.load("cifar10", 10)
+    for way in ("SNT_DATA_DIR", "train-*.parquet", "cifar-10-batches-py", "network"):
+        assert way in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_foreign_pickles_are_not_opened(tiny, monkeypatch):
+    folder, images, labels = tiny
+    place = write_pickles(folder, images, labels, monkeypatch)
+    (place / "data_batch_2").write_bytes(b"something else")
+    with pytest.raises(UserError, match=r"data_batch_2.*MD5"):
+        data.load("cifar10", 10)
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("unpickled",))
+
+
+def test_a_pickle_with_code_in_it_is_refused(tiny, monkeypatch, capsys):
+    """Even one whose checksum fits."""
+    folder, images, labels = tiny
+    place = write_pickles(folder, images, labels, monkeypatch)
+    content = pickle.dumps(Evil())
+    (place / "data_batch_1").write_bytes(content)
+    monkeypatch.setitem(
+        cifar.LAYOUTS["cifar10"].train, "data_batch_1", hashlib.md5(content).hexdigest()
+    )
+    with pytest.raises(UserError, match=r"builtins\.print"):
+        data.load("cifar10", 10)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda images, labels: (images[:-1], labels[:-1]), "expected uint8"),
+        (lambda images, labels: (images, labels * 0), "of 1 classes"),
+        (lambda images, labels: (images // 2, labels), "channel means"),
+    ],
+)
+def test_wrong_content_is_refused(tiny, spoil, says):
+    _, images, labels = tiny
+    with pytest.raises(UserError, match=says):
+        data.check("cifar10", *spoil(images[:N_TRAIN], labels[:N_TRAIN]), "train")
+
+
+def test_checksums_are_torchvisions():
+    from snt_core.vision import torchvision
+
+    tv = torchvision().datasets
+    for name, theirs in (("cifar10", tv.CIFAR10), ("cifar100", tv.CIFAR100)):
+        layout = cifar.LAYOUTS[name]
+        assert layout.train == dict(theirs.train_list)
+        assert layout.test == dict(theirs.test_list)
+        assert layout.folder == theirs.base_folder
+        assert cifar.ARCHIVES + layout.archive == theirs.url
+        assert layout.archive_md5 == theirs.tgz_md5
+
+
+def test_digits_need_no_file(monkeypatch, tmp_path):
+    monkeypatch.setenv("SNT_DATA_DIR", str(tmp_path))
+    found = data.load("digits", 180)
+    assert (len(found.train), len(found.val), len(found.test)) == (1257, 180, 360)
+    assert found.train.images.shape[1:] == (32, 32, 3)
+
+
+def test_an_unknown_data_set_is_named(tmp_path):
+    with pytest.raises(UserError, match="did you mean 'cifar100'"):
+        data.load("cifar1000", 10)
+
+
+def test_crop_flip_moves_pixels_and_invents_none():
+    """Each result is the padded image seen through a 32x32 window, mirrored or not."""
+    images = torch.randint(1, 256, (16, 32, 32, 3), dtype=torch.uint8)
+    out = data.crop_flip(images, torch.Generator().manual_seed(0))
+    padded = torch.nn.functional.pad(images, (0, 0, 4, 4, 4, 4))
+    flipped = 0
+    for image, result in zip(padded, out, strict=True):
+        windows = [image[r : r + 32, c : c + 32] for r in range(9) for c in range(9)]
+        straight = any(torch.equal(w, result) for w in windows)
+        mirrored = any(torch.equal(w.flip(1), result) for w in windows)
+        assert straight or mirrored
+        flipped += mirrored
+    assert 0 < flipped < 16
+
+
+def test_crop_flip_repeats_with_its_generator():
+    images = torch.randint(0, 256, (8, 32, 32, 3), dtype=torch.uint8)
+    one, two = (data.crop_flip(images, torch.Generator().manual_seed(4)) for _ in range(2))
+    assert torch.equal(one, two)
+
+
+def test_normalise_standardises():
+    facts = FACTS["digits"]
+    train = data.load("digits", 180).train
+    x = data.normalise(train.images, facts)
+    assert x.shape == (1257, 3, 32, 32)
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    assert x.mean().abs() < 0.02
+    assert abs(x.std() - 1) < 0.02

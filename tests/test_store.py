@@ -1,0 +1,146 @@
+"""Records and weights: whole or not at all, checked on the way in."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from snt_core.errors import UserError
+from snt_core.experiments import training
+from snt_core.files import atomic_write
+from snt_core.profiles import PROFILES
+from snt_core.specs import LambdaMaxSpec, run_id
+from snt_core.store import Record, Store
+
+NET = training(PROFILES["smoke"], "cifar100", "adam", 0)
+RECORD = Record(
+    spec=LambdaMaxSpec(parent=NET, n_samples=8),
+    profile="smoke",
+    status="done",
+    metrics={"lambda_max": 0.1 + 0.2},
+    n_samples=8,
+    provenance={"seconds": 1.5},
+)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path)
+
+
+def test_round_trip(store):
+    path = store.put(RECORD)
+    assert path.parent == store.folder / "records" / "smoke"
+    assert store.get(RECORD.spec) == RECORD
+    assert store.records() == [RECORD]
+    assert store.names() == {RECORD.name}
+    assert json.loads(path.read_text())["parents"] == [run_id(NET)]
+
+
+def test_nothing_there_is_none(store):
+    assert store.get(RECORD.spec) is None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda text: text.replace("0.3", "0.2"), "checksum"),
+        (lambda text: text[: len(text) // 2], "not a whole record"),
+        (lambda text: "[]", "not a whole record"),
+        (lambda text: "", "not a whole record"),
+    ],
+)
+def test_a_record_that_cannot_be_trusted_is_set_aside_and_named(store, spoil, says):
+    path = store.put(RECORD)
+    path.write_text(spoil(path.read_text()))
+    with pytest.raises(UserError, match=says) as error:
+        store.get(RECORD.spec)
+    assert path.name in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not path.exists()
+    assert (store.folder / "quarantine" / path.name).exists()
+    assert store.get(RECORD.spec) is None
+
+
+def test_a_record_under_another_name_is_set_aside(store):
+    path = store.put(RECORD)
+    path.rename(path.with_name("lambda_max-0123456789abcdef.json"))
+    with pytest.raises(UserError, match="belongs to"):
+        store.records()
+
+
+def test_a_record_of_an_older_schema_is_history(store, monkeypatch):
+    store.put(RECORD)
+    monkeypatch.setattr(LambdaMaxSpec, "schema", LambdaMaxSpec.schema + 1)
+    assert store.get(RECORD.spec) is None
+    assert store.records() == []
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    atomic_write(path, b"old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        atomic_write(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_weights_round_trip_and_know_their_run(store):
+    state = {"w": torch.randn(3, 2), "n": torch.tensor(7)}
+    store.put_weights(NET, state)
+    found = store.get_weights(NET)
+    assert all(torch.equal(state[k], found[k]) for k in state)
+    other = training(PROFILES["smoke"], "cifar100", "adam", 1)
+    store.weights_path(NET).rename(store.weights_path(other))
+    with pytest.raises(UserError, match="belong to run"):
+        store.get_weights(other)
+
+
+def test_damaged_weights_are_refused(store):
+    store.put_weights(NET, {"w": torch.randn(3, 2)})
+    path = store.weights_path(NET)
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(UserError, match="missing or damaged"):
+        store.get_weights(NET)
+
+
+def test_a_run_has_one_owner_and_death_frees_it(store):
+    code = (
+        "import sys, time; from pathlib import Path; from snt_core.store import Store;"
+        "from tests.test_store import NET\n"
+        "with Store(Path(sys.argv[1])).lock(NET) as mine: print(mine, flush=True); time.sleep(60)"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(store.folder)], stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout.readline().strip() == "True"
+    assert store.is_running(NET)
+    with store.lock(NET) as mine:
+        assert not mine
+    other.kill()
+    other.wait()
+    assert not store.is_running(NET)
+    with store.lock(NET) as mine:
+        assert mine
+
+
+def test_parallel_writers_do_not_mix(store):
+    code = (
+        "import sys; from pathlib import Path; from snt_core.store import Store;"
+        "from tests.test_store import RECORD\n"
+        "for _ in range(50): Store(Path(sys.argv[1])).put(RECORD)"
+    )
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code, str(store.folder)]) for _ in range(2)
+    ]
+    while any(w.poll() is None for w in writers):
+        assert store.get(RECORD.spec) in (None, RECORD)
+    assert [w.returncode for w in writers] == [0, 0]
+    assert store.get(RECORD.spec) == RECORD

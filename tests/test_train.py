@@ -1,0 +1,153 @@
+"""The training loop: schedule, resumption, divergence, evaluation."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from snt_core import train
+from snt_core.data import load, normalise
+from snt_core.engine import Engine, detect
+from snt_core.models import build
+from snt_core.specs import Recipe
+
+EXACT = Engine(device="cpu", dtype="fp32", fused=False)
+RECIPE = Recipe(epochs=2, batch_size=128, lr=3e-3, warmup_epochs=0.5, weight_decay=0.05)
+SAM = dataclasses.replace(RECIPE, optimizer="sam", rho=0.05)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load("digits", 180)
+
+
+def fit(digits, recipe, engine=EXACT, variant="snt", **options):
+    model = build("resnet20", variant, 10, 0)
+    return model, train.fit(model, digits, recipe, engine, seed=0, **options)
+
+
+class Killed(Exception):
+    pass
+
+
+def killer(at: int):
+    def progress(step: int, steps: int) -> None:
+        if step >= at:
+            raise Killed
+
+    return progress
+
+
+@pytest.mark.parametrize(
+    ("recipe", "engine", "variant"),
+    [(RECIPE, EXACT, "base"), (SAM, EXACT, "snt"), (SAM, detect(), "snt")],
+    ids=["adam-exact", "sam-exact", "sam-fast"],
+)
+def test_resumed_equals_uninterrupted_bitwise(
+    digits, tmp_path, monkeypatch, recipe, engine, variant
+):
+    whole, expected = fit(digits, recipe, engine, variant, evaluations=3)
+    monkeypatch.setattr(train, "CHECK_EVERY", 2)
+    monkeypatch.setattr(train, "SAVE_EVERY", 0.0)
+    # Two kills, the second within an epoch and between two evaluations.
+    for at in (4, 12):
+        with pytest.raises(Killed):
+            fit(
+                digits,
+                recipe,
+                engine,
+                variant,
+                evaluations=3,
+                checkpoint=tmp_path / "state.pt",
+                progress=_saved_first(killer(at)),
+            )
+    resumed, found = fit(
+        digits, recipe, engine, variant, evaluations=3, checkpoint=tmp_path / "state.pt"
+    )
+    assert found.resumed >= 10
+    assert found.history == expected.history
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+def _saved_first(progress):
+    """The loop reports, then saves: a kill that comes a report later finds the state there."""
+    seen = []
+
+    def later(step: int, steps: int) -> None:
+        if seen:
+            progress(seen[-1], steps)
+        seen.append(step)
+
+    return later
+
+
+def test_different_seeds_draw_differently(digits):
+    one = next(train._batches(digits, RECIPE, 0, 0, 1))
+    two = next(train._batches(digits, RECIPE, 1, 0, 1))
+    assert not torch.equal(one[1], two[1])
+
+
+def test_an_epoch_shows_every_image_once(digits):
+    """Up to the ragged rest, which is less than a batch."""
+    recipe = dataclasses.replace(RECIPE, augment="none")
+    shown = torch.cat([images for _, images, _ in train._batches(digits, recipe, 0, 0, 9)])
+    everything = normalise(digits.train.images, digits.facts).flatten(1)
+    keys = {tuple(row[:200].tolist()) + (row.sum().item(),) for row in everything}
+    drawn = [tuple(row[:200].tolist()) + (row.sum().item(),) for row in shown.flatten(1)]
+    assert len(drawn) == 9 * 128
+    assert len(set(drawn)) == len(drawn)
+    assert set(drawn) <= keys
+
+
+def test_learning_rate_warms_up_then_follows_the_cosine():
+    rates = [train.learning_rate(s, 100, 10, 0.5) for s in range(100)]
+    assert rates[0] == pytest.approx(0.05)
+    assert rates[9] == rates[10] == pytest.approx(0.5)
+    assert rates[55] == pytest.approx(0.25)
+    expected = 0.5 * 0.5 * (1 + math.cos(math.pi * 89 / 90))
+    assert rates[99] == pytest.approx(expected)
+
+
+def test_weight_decay_spares_what_is_not_a_weight():
+    model = build("resnet20", "snt", 10, 0)
+    decayed, others = train.optimizer_for(model, RECIPE).param_groups
+    assert decayed["weight_decay"] == 0.05
+    assert others["weight_decay"] == 0.0
+    assert {p.ndim for p in decayed["params"]} == {2, 4}
+    assert sum(len(g["params"]) for g in (decayed, others)) == len(list(model.parameters()))
+
+
+def test_a_diverging_run_says_so(digits):
+    hopeless = dataclasses.replace(RECIPE, lr=100.0, warmup_epochs=0.0)
+    model = build("resnet20", "base", 10, 0)
+    model.head.weight.data.fill_(1e38)
+    with pytest.raises(train.Diverged):
+        train.fit(model, digits, hopeless, EXACT, seed=0)
+
+
+def test_it_learns(digits):
+    _, done = fit(digits, dataclasses.replace(RECIPE, epochs=4, batch_size=64))
+    assert done.history[-1]["train_loss"] < 0.7 * done.history[0]["train_loss"]
+    assert done.history[-1]["val_top1"] > 60
+
+
+def test_evaluation_is_the_plain_definition(digits):
+    model = build("resnet20", "base", 10, 0).eval()
+    found = train.evaluate(model, digits.test, digits.facts, batch_size=77)
+    with torch.no_grad():
+        logits = model(normalise(digits.test.images, digits.facts))
+    right = logits.argmax(1) == digits.test.labels
+    assert torch.equal(found.correct, right)
+    assert found.top1 == pytest.approx(100 * right.float().mean().item())
+    assert found.loss == pytest.approx(F.cross_entropy(logits, digits.test.labels).item(), rel=1e-4)
