@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +20,7 @@ from snt_core.edition import Result, select
 from snt_core.errors import unknown
 from snt_core.intervals import Interval, bootstrap
 from snt_core.profiles import PUBLISHED
+from snt_core.specs import root
 from snt_core.store import Record, Store
 
 NAMES = {"adam": "ADAM", "sam": "SAM", "arch": "ARCH", "preact": "+Preact"}
@@ -61,6 +62,10 @@ def judge(claim: str, result: Result) -> Verdict:
     if claim not in JUDGES:
         raise unknown("claim with a test", claim, JUDGES)
     chapter, test = JUDGES[claim]
+    lost = sorted({root(r.spec).approach for r in result.records if r.status != "done"})
+    if lost:
+        text = f"{', '.join(NAMES[a] for a in lost)} diverged, so the test cannot be made"
+        return replace(_blank(claim), profile=result.profile.name, text=text)
     finding = test(result.records)
     decided = _decide(finding) if result.profile.verdicts else "not run"
     return Verdict(
@@ -90,8 +95,18 @@ def scoreboard(store: Store) -> list[Verdict]:
 
 
 def _published(claim: str, store: Store) -> Verdict:
-    chapter = JUDGES[claim][0] if claim in JUDGES else None
-    blank = Verdict(
+    if claim not in JUDGES:
+        return _blank(claim)
+    artefact = JUDGES[claim][0]
+    chosen = select(artefact, PUBLISHED, (), store)
+    if not chosen.profile.verdicts:
+        return _blank(claim)
+    records = [record for spec in chosen.specs if (record := store.get(spec))]
+    return judge(claim, Result(artefact, chosen.profile, chosen.seeds, records))
+
+
+def _blank(claim: str) -> Verdict:
+    return Verdict(
         id=claim,
         verdict="not run",
         profile=None,
@@ -99,15 +114,8 @@ def _published(claim: str, store: Store) -> Verdict:
         low=None,
         high=None,
         n=0,
-        chapter=chapter,
+        chapter=JUDGES[claim][0] if claim in JUDGES else None,
     )
-    if chapter is None:
-        return blank
-    chosen = select(chapter, PUBLISHED, (), store)
-    records = [record for spec in chosen.specs if (record := store.get(spec))]
-    if not chosen.profile.verdicts or len(records) < len(chosen.specs):
-        return blank
-    return judge(claim, Result(chapter, chosen.profile, chosen.seeds, records))
 
 
 # tests of the claims -------------------------------------------------------------------------

@@ -82,6 +82,7 @@ def _carry_out(spec: Spec, store: Store, engine: Engine, profile: str, report: R
 
     threads = torch.get_num_threads()
     torch.set_num_threads(engine.threads)
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32 wherever a measurement says so
     try:
         clock = Clock(engine)
         if not isinstance(spec, TrainSpec) and is_diverged(spec.parent, store):

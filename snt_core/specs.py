@@ -104,7 +104,7 @@ class LambdaMaxSpec:
     parent: TrainSpec
     n_samples: int
     bn_mode: str = "eval"
-    tolerance: float = 1e-3
+    tolerance: float = 5e-3
     max_products: int = 60
     seed: int = 0
 

@@ -12,6 +12,9 @@ import numpy as np
 from torch import nn
 
 from snt_core import models
+from snt_core.compress.prune import prune_magnitude
+from snt_core.compress.quantize import fake_quantize_weights, freeze, quantize_weights
+from snt_core.curvature import lambda_max
 from snt_core.data import Dataset, load, normalise
 from snt_core.engine import Engine
 from snt_core.facts import FACTS
@@ -105,8 +108,6 @@ def train(spec: TrainSpec, store: Store, engine: Engine, progress: Progress) -> 
 
 def sharpness(spec: LambdaMaxSpec, store: Store, engine: Engine, progress: Progress) -> Outcome:
     """lambda_max on the first `n_samples` training images, without augmentation, in fp32."""
-    from snt_core.curvature import lambda_max
-
     data = data_of(spec, engine)
     part = data.train[: spec.n_samples]
     found = lambda_max(
@@ -131,8 +132,6 @@ def sharpness(spec: LambdaMaxSpec, store: Store, engine: Engine, progress: Progr
 
 def one_shot(spec: OneShotSpec, store: Store, engine: Engine, progress: Progress) -> Outcome:
     """Test accuracy at every sparsity, 0 first."""
-    from snt_core.compress.prune import prune_magnitude
-
     data = data_of(spec, engine)
     model = trained(spec.parent, store, engine)
     rows = []
@@ -145,8 +144,6 @@ def one_shot(spec: OneShotSpec, store: Store, engine: Engine, progress: Progress
 
 def ptq(spec: PTQSpec, store: Store, engine: Engine, progress: Progress) -> Outcome:
     """Test accuracy of the quantized net before and after fine-tuning, and the curve between."""
-    from snt_core.compress.quantize import fake_quantize_weights, freeze, quantize_weights
-
     data = data_of(spec, engine)
     model = trained(spec.parent, store, engine)
     bits = {"weight_bits": spec.weight_bits, "per_channel": spec.per_channel}

@@ -137,12 +137,13 @@ def fit(
             group["lr"] = rate
         state.loss += _update(model, optimizer, images, labels, engine)
         state.step, state.since = step + 1, state.since + 1
-        if state.step in read_at:
+        read, checked = state.step in read_at, state.step % CHECK_EVERY == 0
+        if (read or checked) and not math.isfinite(state.loss):
+            raise Diverged(state.step)
+        if read:
             state.history.append(_read(model, data, engine, state, per_epoch, rate))
             model.train()
-        if state.step % CHECK_EVERY == 0 or state.step == steps:
-            if not math.isfinite(state.loss):
-                raise Diverged(state.step)
+        if checked:
             progress(state.step, steps)
             now = time.monotonic()
             if checkpoint is not None and now - saved > SAVE_EVERY:

@@ -90,7 +90,8 @@ def test_splits_are_disjoint_and_complete(tiny):
     seen = torch.cat([found.train.images, found.val.images]).flatten(1).tolist()
     assert sorted(seen) == sorted(images[:N_TRAIN].reshape(N_TRAIN, -1).tolist())
     pairs = {
-        tuple(i.flatten().tolist()): n for i, n in zip(found.test.images, found.test.labels.tolist())
+        tuple(i.flatten().tolist()): n
+        for i, n in zip(found.test.images, found.test.labels.tolist())
     }
     for image, label in zip(images[N_TRAIN:], labels[N_TRAIN:]):
         assert pairs[tuple(image.flatten().tolist())] == label

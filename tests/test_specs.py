@@ -5,20 +5,34 @@ import dataclasses
 import pytest
 
 from snt_core.errors import UserError
-from snt_core.experiments import ARTEFACTS, training
+from snt_core.experiments import ARTEFACTS, table4, training
 from snt_core.profiles import PROFILES
-from snt_core.specs import PTQSpec, Recipe, from_dict, run_id, to_dict
+from snt_core.specs import OneShotSpec, PTQSpec, Recipe, from_dict, root, run_id, to_dict
 
 NET = training(PROFILES["cifar"], "cifar100", "arch", 0)
 
 
+# Ids name the committed records. Whoever changes one orphans them: bump the kind's schema instead.
+NETS = {
+    "adam": "fdc0d10dc3e8e900",
+    "sam": "2f7b3f59bcda71db",
+    "preact": "918dee1e51af4f92",
+    "arch": "f0252a4e274574b0",
+}
+MEASURED = {
+    "lambda_max": "4753bf346e69f896",
+    "ptq": "1bdfefead499d42e",
+    "one_shot": "89e5840ce154c2ae",
+}
+
+
 def test_golden_run_ids():
-    """Ids name the committed records: a change here orphans them, so bump the kind's schema."""
-    ids = {a: run_id(training(PROFILES["cifar"], "cifar100", a, 0)) for a in GOLDEN}
-    assert ids == GOLDEN
-
-
-GOLDEN = {"adam": "", "sam": "", "preact": "", "arch": ""}
+    cifar = PROFILES["cifar"]
+    assert {a: run_id(training(cifar, "cifar100", a, 0)) for a in NETS} == NETS
+    specs = [s for s in table4(cifar, [0]) if root(s).approach == "adam"]
+    specs.append(OneShotSpec(parent=training(cifar, "cifar100", "adam", 0)))
+    found = {s.kind: run_id(s) for s in specs if s.kind != "train"}
+    assert found == MEASURED
 
 
 @pytest.mark.parametrize("artefact", ARTEFACTS)

@@ -1,0 +1,223 @@
+"""The runner: nothing twice, nothing lost to a kill, measurements on the right weights."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from snt_core import runner
+from snt_core.edition import reproduce, select
+from snt_core.engine import detect
+from snt_core.errors import UserError
+from snt_core.experiments import figure5, table4, training
+from snt_core.plan import pending, standings, steps
+from snt_core.profiles import PROFILES
+from snt_core.specs import LambdaMaxSpec, OneShotSpec, Recipe, TrainSpec, run_id
+from snt_core.store import Store
+from snt_core.verify import run_again
+
+SMOKE = PROFILES["smoke"]
+NET = dataclasses.replace(
+    training(SMOKE, "cifar100", "adam", 0),
+    recipe=Recipe(epochs=1, batch_size=64, lr=1e-2),
+)
+SWEEP = OneShotSpec(parent=NET, sparsities=(0.5,))
+SHARP = LambdaMaxSpec(parent=NET, n_samples=32, max_products=3)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A store with one small net and its two measurements, made by two processes."""
+    store = Store(tmp_path_factory.mktemp("store"))
+    seen = []
+    records = runner.run_all(
+        [NET, SWEEP, SHARP], store, profile="smoke", workers=2, report=lambda *a: seen.append(a)
+    )
+    return store, records, seen
+
+
+def test_records_come_in_order_and_are_stored(finished):
+    store, records, seen = finished
+    assert [r.spec for r in records] == [NET, SWEEP, SHARP]
+    assert [store.get(s) for s in (NET, SWEEP, SHARP)] == records
+    assert {run_id(s) for s, share in seen if share == 1.0} == {run_id(r.spec) for r in records}
+
+
+def test_records_say_where_they_come_from(finished):
+    for record in finished[1]:
+        facts = record.provenance
+        assert facts["threads"] == 1
+        assert facts["seed"] == 0
+        assert facts["seconds"] > 0
+        assert facts["started"].endswith("+00:00")
+        assert {"commit", "dirty", "torch", "device", "dtype", "peak_memory_mb"} <= set(facts)
+    assert finished[1][1].n_samples == 360
+    assert finished[1][2].n_samples == 32
+
+
+def test_a_sweep_starts_at_the_dense_accuracy(finished):
+    train, sweep, _ = finished[1]
+    assert sweep.metrics["sweep"][0]["top1"] == train.metrics["test"]["top1"]
+
+
+def test_nothing_is_run_twice(finished, monkeypatch):
+    store, records, _ = finished
+    monkeypatch.setattr(runner, "_carry_out", None)  # calling it would fail
+    assert runner.run_all([NET, SWEEP, SHARP], store, profile="smoke") == records
+
+
+def test_a_measurement_brings_its_training_along(tmp_path):
+    assert pending([SWEEP, SHARP], Store(tmp_path)) == [NET, SWEEP, SHARP]
+
+
+def test_weights_that_are_gone_are_trained_again_for_a_new_measurement_only(finished):
+    store, _, _ = finished
+    weights = store.weights_path(NET)
+    content = weights.read_bytes()
+    weights.unlink()
+    other = OneShotSpec(parent=NET, sparsities=(0.25,))
+    try:
+        assert pending([NET, SWEEP], store) == []
+        assert pending([other], store) == [NET, other]
+    finally:
+        weights.write_bytes(content)
+    assert pending([other], store) == [other]
+
+
+def test_verify_repeats_a_record(finished):
+    store, records, _ = finished
+    for record in records:
+        assert run_again(record, store).text == "identical"
+
+
+def test_verify_tells_a_difference(finished):
+    store, records, _ = finished
+    train = records[0]
+    other = {"test": {**train.metrics["test"], "top1": 1.0}}
+    result = run_again(dataclasses.replace(train, metrics=other), store)
+    assert not result.same
+    assert "top1 1 ->" in result.text
+
+
+def test_the_plan_times_what_is_missing_by_what_was_timed(finished):
+    store, records, _ = finished
+    double = dataclasses.replace(NET, recipe=dataclasses.replace(NET.recipe, epochs=2))
+    (step,) = steps([NET, double], store)
+    assert step.spec == double
+    assert step.seconds == pytest.approx(2 * records[0].provenance["seconds"], rel=0.01)
+
+
+def test_a_diverged_training_is_a_record_and_so_are_its_measurements(tmp_path, monkeypatch):
+    import torch
+
+    from snt_core import models, stages
+
+    def broken(*args):
+        net = models.build(*args)
+        net.head.weight.data.fill_(torch.nan)
+        return net
+
+    monkeypatch.setattr(stages, "models", type("", (), {"build": staticmethod(broken)}))
+    store = Store(tmp_path)
+    records = runner.run_all([NET, SWEEP], store, profile="smoke")
+    assert [r.status for r in records] == ["diverged", "diverged"]
+    assert records[0].metrics["diverged_at"] > 0
+    assert pending([NET, SWEEP], store) == []
+
+
+def long_net() -> TrainSpec:
+    return dataclasses.replace(NET, recipe=Recipe(epochs=8, batch_size=64, lr=1e-2))
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from snt_core import runner, train
+from snt_core.store import Store
+from tests.test_runner import long_net
+
+train.CHECK_EVERY, train.SAVE_EVERY = 5, 0.0
+if __name__ == "__main__":
+    runner.run_all([long_net()], Store(Path(sys.argv[1])), profile="smoke")
+"""
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path):
+    """SIGKILL in the middle of an epoch, then again: the end is the uninterrupted one's."""
+    store, spec = Store(tmp_path / "killed"), long_net()
+    checkpoint = store.run_dir(spec) / "checkpoint.pt"
+    child = subprocess.Popen([sys.executable, "-c", SCRIPT, str(store.folder)])
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    assert checkpoint.exists()
+    assert store.get(spec) is None
+    assert not store.is_running(spec)
+
+    (record,) = runner.run_all([spec], store, profile="smoke")
+    assert record.provenance["resumed_at_step"] >= 5
+    assert not store.run_dir(spec).exists()
+    (whole,) = runner.run_all([spec], Store(tmp_path / "whole"), profile="smoke")
+    assert whole.provenance["resumed_at_step"] == 0
+    assert record.metrics == whole.metrics
+
+
+def test_workers_die_with_their_parent(tmp_path):
+    """An orphan would go on training and keep its run locked."""
+    store, spec = Store(tmp_path), long_net()
+    parallel = SCRIPT.replace("[long_net()]", "[long_net(), long_net_two()]").replace(
+        'profile="smoke"', 'profile="smoke", workers=2'
+    )
+    parallel = parallel.replace("import long_net", "import long_net, long_net_two")
+    path = tmp_path / "script.py"
+    path.write_text(parallel)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    child = subprocess.Popen([sys.executable, str(path), str(store.folder)], env=env)
+    deadline = time.monotonic() + 120
+    while not store.is_running(spec) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    child.kill()
+    child.wait()
+    while store.is_running(spec) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not store.is_running(spec)
+    assert store.get(spec) is None
+
+
+def long_net_two() -> TrainSpec:
+    return dataclasses.replace(long_net(), recipe=Recipe(epochs=200, batch_size=64, lr=1e-2))
+
+
+def test_published_falls_back_to_smoke_and_prefers_what_is_complete(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    assert select("table4", "published", (), store).profile.name == "smoke"
+    complete = {f"{s.kind}-{run_id(s)}" for s in table4(PROFILES["cifar"], [1])}
+    monkeypatch.setattr(Store, "names", lambda self: complete)
+    chosen = select("table4", "published", (), store)
+    assert (chosen.profile.name, chosen.seeds) == ("cifar", (1,))
+    assert select("table4", "published", (0,), store).profile.name == "smoke"
+
+
+def test_reproduce_refuses_nonsense_before_any_work(tmp_path):
+    for wrong in ({"artefact": "table9"}, {"profile": "smok"}, {"seeds": ["a"]}):
+        with pytest.raises(UserError):
+            reproduce(**{"artefact": "table4", "store": str(tmp_path), **wrong})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_standings_count_every_run(finished):
+    rows = {(r.artefact, r.profile): r for r in standings(finished[0])}
+    row = rows["figure5", "smoke"]
+    assert row.done + row.running + row.missing == len(figure5(SMOKE, SMOKE.seeds))
+
+
+def test_the_engine_is_not_part_of_a_runs_identity():
+    assert "dtype" not in {f.name for f in dataclasses.fields(TrainSpec)}
+    assert detect(exact=True).dtype == "fp32"
+    assert not detect(exact=True).fused
