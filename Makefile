@@ -12,7 +12,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	&& { command -v $$p; break; }; done)
 
 BIN := .venv/bin
-PIP := $(BIN)/pip install -q --disable-pip-version-check -c .venv/constraints.txt
+# without compiling: Python compiles what is imported when it is, which is a tenth of what pip would
+PIP := $(BIN)/pip install -q --no-compile --disable-pip-version-check -c .venv/constraints.txt
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 BOOK := $(BIN)/snt book
 

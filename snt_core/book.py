@@ -86,11 +86,12 @@ def _execute_changed(
     keys = {chapter: _key(chapter, parameters, shared) for chapter in which}
     stale = [c for c in which if _stored_key(executed / f"{c.name}.ipynb") != keys[c]]
     notify(f"{len(which)} chapters, {len(stale)} to execute")
-    if stale:
-        for name, file in execute_all(stale, executed, parameters, workers, notify=notify).items():
-            verify_executed(file)
-            key = next(keys[chapter] for chapter in stale if chapter.name == name)
-            file.with_suffix(".key").write_text(key)
+    for chapter in stale:  # or a key would outlive the notebook that it vouches for
+        (executed / f"{chapter.name}.key").unlink(missing_ok=True)
+    done = execute_all(stale, executed, parameters, workers, notify=notify) if stale else {}
+    for chapter in stale:
+        verify_executed(done[chapter.name])
+        done[chapter.name].with_suffix(".key").write_text(keys[chapter])
     return {chapter: executed / f"{chapter.name}.ipynb" for chapter in which}
 
 

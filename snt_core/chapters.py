@@ -129,9 +129,10 @@ def check(
         if name not in known:
             raise unknown(f"parameter of {chapter.name}", name, known)
         checked[name] = _typed(chapter, known[name], value)
-    profile = checked.get("profile")
-    if profile and profiles and profile not in (*profiles, known["profile"].default):
-        raise unknown("profile", profile, dict.fromkeys([*profiles, known["profile"].default]))
+    if profiles and "profile" in checked:
+        allowed = dict.fromkeys([*profiles, known["profile"].default])
+        if checked["profile"] not in allowed:
+            raise unknown("profile", checked["profile"], allowed)
     return checked
 
 
@@ -221,7 +222,7 @@ def execute(
             kernel_name=KERNEL,
             cwd=(cwd or chapter.file.parent).resolve(),
             progress_bar=sys.stderr.isatty(),
-            extra_arguments=["--log-level=ERROR"],  # quiet about its unencrypted local sockets
+            extra_arguments=["--log-level=CRITICAL"],  # failures are told below, in one line
         )
     except PapermillExecutionError as error:
         reason = (error.evalue.strip().splitlines() or [""])[-1]

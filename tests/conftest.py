@@ -1,0 +1,86 @@
+"""Fixtures that several test files share: small projects, and the real book built once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from snt_core.files import PROJECT
+
+MakeChapter = Callable[..., Path]
+
+
+@pytest.fixture
+def make_chapter(tmp_path: Path) -> MakeChapter:
+    """`make_chapter(*code, name=..., parameters=..., project=...)` writes a small notebook."""
+
+    def make(
+        *code: str, name: str = "table9_small", parameters: str = "", project: Path = tmp_path
+    ) -> Path:
+        cells = [new_markdown_cell(f"# {name}")]
+        if parameters:
+            cells.append(new_code_cell(parameters, metadata={"tags": ["parameters"]}))
+        cells += [new_code_cell(source) for source in code]
+        about = {
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+            "snt": {"label": "Table 9", "artefact": "table9"},
+        }
+        file = project / "book" / f"{name}.ipynb"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(new_notebook(cells=cells, metadata=about), file)
+        return file
+
+    return make
+
+
+@dataclass(frozen=True)
+class BuiltBook:
+    """The real book at profile smoke: folder of HTML pages, folder of executed chapters."""
+
+    html: Path
+    executed: Path
+
+    @property
+    def pages(self) -> list[Path]:
+        return sorted(self.html.glob("book/*.html"))
+
+
+@pytest.fixture(scope="session")
+def smoke_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty store that `SNT_STORE` names; what one chapter runs there, the next one finds."""
+    store = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SNT_STORE", str(store))
+        yield store
+
+
+@pytest.fixture(scope="session")
+def smoke_book(smoke_store: Path, tmp_path_factory: pytest.TempPathFactory) -> BuiltBook:
+    """Every real chapter executed live at smoke, and the book made of them."""
+    from snt_core.book import build
+
+    root = tmp_path_factory.mktemp("book")
+    index = build("smoke", {"profile": "smoke"}, workers=2, root=root)
+    return BuiltBook(index.parent, root / "smoke" / "executed")
+
+
+@pytest.fixture
+def small_project(tmp_path: Path, make_chapter: MakeChapter) -> Path:
+    """A project with the real configuration, one chapter and one Markdown page."""
+    project = tmp_path / "small"
+    project.mkdir()
+    shutil.copy(PROJECT / "_config.yml", project)
+    shutil.copytree(PROJECT / "book" / "_static", project / "book" / "_static")
+    shutil.copy(PROJECT / "book" / "references.bib", project / "book")
+    (project / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/intro\nchapters:\n  - file: book/table9_small\n"
+    )
+    (project / "book" / "intro.md").write_text("# Start\n\nEq. $x^2$.\n")
+    make_chapter("print(6 * 7)", parameters='profile: str = "published"', project=project)
+    return project

@@ -1,0 +1,271 @@
+"""Chapters are found, their parameters checked, and they run; the real ones keep the rules."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snt_core.chapters import (
+    Chapter,
+    Parameter,
+    chapters,
+    check,
+    execute,
+    execute_all,
+    find,
+    parameters,
+    verify_executed,
+)
+from snt_core.errors import UserError
+
+PARAMETERS = """\
+profile: str = "published"  # smoke | cifar | published
+seeds: list[int] = []  # empty: the profile's own
+rho: float = 0.05
+bits: int = 4  # 2 to 8
+exact: bool = False
+nets: list[str] = ["adam"]
+"""
+
+
+def chapter(file: Path) -> Chapter:
+    return Chapter(file.stem, "Table 9", file, "table9")
+
+
+def read(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text())
+
+
+def code_cells(file: Path) -> list[dict[str, Any]]:
+    return [cell for cell in read(file)["cells"] if cell["cell_type"] == "code"]
+
+
+# finding ------------------------------------------------------------------------------------
+
+
+def test_chapters_are_the_notebooks_of_the_contents_in_order(tmp_path, make_chapter):
+    for name in ("table9_small", "figure1_first", "not_listed"):
+        make_chapter("1", name=name)
+    (tmp_path / "book" / "page.md").write_text("# Page")
+    (tmp_path / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/figure1_first\nparts:\n- chapters:\n  - file: book/page\n"
+        "    sections:\n    - file: book/table9_small\n"
+    )
+    assert [c.name for c in chapters(tmp_path)] == ["figure1_first", "table9_small"]
+    assert find("table9", tmp_path) == find("table9_small", tmp_path)
+    assert find("table9", tmp_path).label == "Table 9"
+    assert find("table9", tmp_path).artefact == "table9"
+    with pytest.raises(UserError, match="unknown chapter 'tabel9'; did you mean 'table9_small'"):
+        find("tabel9", tmp_path)
+
+
+def test_a_page_that_is_listed_but_missing_is_named(tmp_path):
+    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/gone\n")
+    with pytest.raises(UserError, match="book/gone"):
+        chapters(tmp_path)
+
+
+# parameters ---------------------------------------------------------------------------------
+
+
+def test_parameters_are_read_without_running_the_cell(make_chapter):
+    declared = parameters(chapter(make_chapter(parameters=PARAMETERS)))
+    assert list(declared) == ["profile", "seeds", "rho", "bits", "exact", "nets"]
+    assert declared["bits"] == Parameter("bits", "int", 4, "2 to 8")
+    assert declared["seeds"] == Parameter("seeds", "list[int]", [], "empty: the profile's own")
+    assert declared["rho"].comment == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "value"),
+    [
+        ("seeds", "0,1,2", [0, 1, 2]),
+        ("seeds", "[0, 1]", [0, 1]),
+        ("seeds", "7", [7]),
+        ("seeds", "", []),
+        ("seeds", "[]", []),
+        ("seeds", [3], [3]),
+        ("rho", "1e-1", 0.1),
+        ("rho", "2", 2.0),
+        ("bits", "8", 8),
+        ("bits", 8, 8),
+        ("exact", "true", True),
+        ("exact", "False", False),
+        ("exact", True, True),
+        ("nets", "adam, sam", ["adam", "sam"]),
+        ("nets", "['adam']", ["adam"]),
+        ("profile", "cifar", "cifar"),
+        ("profile", "published", "published"),
+    ],
+)
+def test_values_get_their_declared_type(make_chapter, name, given, value):
+    nine = chapter(make_chapter(parameters=PARAMETERS))
+    got = check(nine, {name: given}, ("smoke", "cifar"))[name]
+    assert got == value
+    assert type(got) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"profil": "smoke"}, "unknown parameter of table9_small 'profil'; did you mean 'profile'"),
+        ({"seeds": "abc"}, "whole numbers for seeds, not 'abc' (write seeds=0,1,2)"),
+        ({"seeds": "0,,1"}, "not '0,,1'"),
+        ({"bits": "4.5"}, "a whole number for bits, not '4.5'"),
+        ({"rho": "big"}, "a number for rho, not 'big'"),
+        ({"exact": "maybe"}, "true or false for exact, not 'maybe'"),
+        ({"profile": "cifr"}, "unknown profile 'cifr'; did you mean 'cifar'"),
+        ({"profile": ""}, "unknown profile ''"),
+    ],
+)
+def test_a_wrong_parameter_is_one_line_that_says_how_to_mend_it(make_chapter, given, says):
+    nine = chapter(make_chapter(parameters=PARAMETERS))
+    with pytest.raises(UserError) as caught:
+        check(nine, given, ("smoke", "cifar"))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# execution ----------------------------------------------------------------------------------
+
+
+def test_execution_injects_parameters_and_leaves_no_local_path(tmp_path, make_chapter):
+    file = make_chapter("print(seeds, profile)", parameters=PARAMETERS)
+    source = file.read_bytes()
+    output = tmp_path / "out" / "nine.ipynb"
+    assert execute(chapter(file), output, {"seeds": [0, 1], "profile": "smoke"}) == output
+    assert code_cells(output)[-1]["outputs"][0]["text"] == ["[0, 1] smoke\n"]
+    assert str(tmp_path) not in output.read_text()
+    assert list(output.parent.iterdir()) == [output]
+    assert file.read_bytes() == source
+    verify_executed(output)
+
+
+def test_execution_runs_where_it_is_told(tmp_path, make_chapter):
+    file = make_chapter("import os; print(os.getcwd())")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    output = execute(chapter(file), tmp_path / "nine.ipynb", {}, cwd=elsewhere)
+    assert code_cells(output)[-1]["outputs"][0]["text"] == [f"{elsewhere}\n"]
+
+
+def test_a_failing_chapter_is_named_and_the_others_still_run(tmp_path, make_chapter):
+    good = chapter(make_chapter("6 * 7", name="table1_good"))
+    bad = chapter(make_chapter("1", "raise ValueError('first\\nlast line')", name="table2_bad"))
+    out = tmp_path / "out"
+    (out / "table2_bad.ipynb").parent.mkdir()
+    (out / "table2_bad.ipynb").write_text("what was there before")
+    said: list[str] = []
+    with pytest.raises(UserError) as caught:
+        execute_all([bad, good], out, {}, 2, notify=said.append)
+    assert "table2_bad failed in cell 2: ValueError: last line" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert (out / "table2_bad.failed.ipynb").exists()
+    assert (out / "table2_bad.ipynb").read_text() == "what was there before"
+    verify_executed(out / "table1_good.ipynb")
+    assert len(said) == 2
+
+
+def test_a_dead_kernel_is_reported(tmp_path, make_chapter):
+    file = make_chapter("import os; os._exit(9)")
+    with pytest.raises(UserError, match="kernel died"):
+        execute(chapter(file), tmp_path / "nine.ipynb", {})
+
+
+def test_a_notebook_that_never_ran_is_not_taken_for_an_executed_one(make_chapter):
+    with pytest.raises(UserError, match=r"cell 1 .* was never executed"):
+        verify_executed(make_chapter("1"))
+
+
+def test_kernels_compute_with_one_thread(tmp_path, make_chapter):
+    file = make_chapter("import os; print(os.environ['OMP_NUM_THREADS'])")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("OMP_NUM_THREADS", raising=False)
+        done = execute_all([chapter(file)], tmp_path / "out", {}, 1)
+    assert code_cells(done[file.stem])[-1]["outputs"][0]["text"] == ["1\n"]
+
+
+# the real chapters --------------------------------------------------------------------------
+
+REAL = chapters()
+real = pytest.mark.parametrize("real_chapter", REAL, ids=lambda c: c.name)
+
+
+def test_there_are_chapters():
+    assert REAL
+    assert len({c.short for c in REAL}) == len(REAL), "two chapters share a short name"
+
+
+@real
+def test_source_has_no_outputs_and_the_common_kernel(real_chapter):
+    assert read(real_chapter.file)["metadata"]["kernelspec"]["name"] == "python3"
+    for cell in code_cells(real_chapter.file):
+        assert cell["outputs"] == []
+        assert cell["execution_count"] is None
+        assert "papermill" not in cell["metadata"]
+
+
+@real
+def test_has_one_parameters_cell_with_the_common_parameters(real_chapter):
+    tagged = [
+        cell
+        for cell in code_cells(real_chapter.file)
+        if "parameters" in cell["metadata"].get("tags", ())
+    ]
+    assert len(tagged) == 1
+    declared = parameters(real_chapter)
+    common = {"profile": ("str", "published"), "seeds": ("list[int]", []), "store": ("str", "")}
+    assert {name: (declared[name].annotation, declared[name].default) for name in common} == common
+    assert all(parameter.comment for parameter in declared.values())
+    defaults = {name: parameter.default for name, parameter in declared.items()}
+    assert check(real_chapter, defaults) == defaults
+
+
+@real
+def test_is_short_and_free_of_long_functions(real_chapter):
+    sources = ["".join(cell["source"]) for cell in code_cells(real_chapter.file)]
+    assert sum(len(source.splitlines()) for source in sources) <= 60
+    for source in sources:
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                assert node.end_lineno - node.lineno < 5, node.name
+
+
+@real
+def test_figures_have_name_caption_and_alt_text(real_chapter):
+    shown = [cell["metadata"].get("mystnb", {}) for cell in code_cells(real_chapter.file)]
+    for about in filter(None, shown):
+        assert about["figure"]["name"]
+        assert about["figure"]["caption"]
+        assert len(about["image"]["alt"].split()) >= 5
+
+
+@real
+@pytest.mark.book
+@pytest.mark.xdist_group("book")
+def test_executes_at_smoke(real_chapter, smoke_book):
+    executed = smoke_book.executed / f"{real_chapter.name}.ipynb"
+    verify_executed(executed)
+    assert 'profile = "smoke"' in executed.read_text().replace('\\"', '"')
+
+
+@real
+@pytest.mark.book
+@pytest.mark.xdist_group("book")
+def test_runs_with_plain_papermill_from_another_directory(real_chapter, smoke_book, tmp_path):
+    papermill = [sys.executable, "-m", "papermill", "--no-progress-bar", str(real_chapter.file)]
+    result = subprocess.run(
+        [*papermill, "out.ipynb", "-p", "profile", "smoke"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    verify_executed(tmp_path / "out.ipynb")
