@@ -130,7 +130,7 @@ def test_a_diverged_training_is_a_record_and_so_are_its_measurements(tmp_path, m
 
 
 def long_net() -> TrainSpec:
-    return dataclasses.replace(NET, recipe=Recipe(epochs=8, batch_size=64, lr=1e-2))
+    return dataclasses.replace(NET, recipe=Recipe(epochs=4, batch_size=64, lr=1e-2))
 
 
 SCRIPT = """

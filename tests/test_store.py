@@ -137,9 +137,7 @@ def test_parallel_writers_do_not_mix(store):
         "from tests.test_store import RECORD\n"
         "for _ in range(50): Store(Path(sys.argv[1])).put(RECORD)"
     )
-    writers = [
-        subprocess.Popen([sys.executable, "-c", code, str(store.folder)]) for _ in range(2)
-    ]
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(store.folder)]) for _ in range(2)]
     while any(w.poll() is None for w in writers):
         assert store.get(RECORD.spec) in (None, RECORD)
     assert [w.returncode for w in writers] == [0, 0]
