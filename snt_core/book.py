@@ -192,6 +192,7 @@ SHOWN = {"show-input", "hide-input", "hide-cell", "remove-input", "remove-cell"}
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """MathJax from the installed package instead of a CDN; code cells folded by default."""
+    _shipped_mathjax()  # before any page is read
     app.config.mathjax_path = MATHJAX
     app.connect("source-read", _fold_code)
     app.connect("build-finished", _copy_mathjax)
@@ -210,10 +211,15 @@ def _fold_code(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = json.dumps(notebook)
 
 
-def _copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
+def _shipped_mathjax() -> Path:
     package = importlib.util.find_spec("sphinx-mathjax-offline")
-    if exception is None and package and package.submodule_search_locations:
-        shipped = Path(package.submodule_search_locations[0]) / "static" / MATHJAX
+    if package is None or not package.submodule_search_locations:
+        raise UserError("sphinx-mathjax-offline is missing; run 'make book', or pip install it")
+    return Path(package.submodule_search_locations[0]) / "static" / MATHJAX
+
+
+def _copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
+    if exception is None:
         target = Path(app.outdir) / "_static" / MATHJAX
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(shipped, target)
+        shutil.copy(_shipped_mathjax(), target)

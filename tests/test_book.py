@@ -138,7 +138,7 @@ CONTRAST = """() => {
     }
     return [255, 255, 255];
   };
-  return [...document.querySelectorAll('.badge-row .badge, .verdict, .verdict *')].map(node => {
+  return [...document.querySelectorAll('.badge, .verdict, .verdict *, .verdict-chip')].map(node => {
     const [a, b] = [rgba(getComputedStyle(node).color), behind(node)].map(light);
     return [node.textContent.slice(0, 40), (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
   });
