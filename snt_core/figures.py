@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-LABELS = {"adam": "ADAM", "sam": "SAM", "preact": "+Preact", "arch": "ARCH (SNT)"}
+LABELS = {"adam": "ADAM", "sam": "SAM", "preact": "+Preact", "arch": "ARCH"}
 # Colour-blind safe (Okabe and Ito) and told apart by marker and dash as well.
 COLOURS = {"adam": "#0072B2", "sam": "#D55E00", "preact": "#CC79A7", "arch": "#009E73"}
 MARKERS = {"adam": "o", "sam": "s", "preact": "^", "arch": "D"}
@@ -34,7 +34,7 @@ def against_paper(ours: pd.DataFrame, paper: pd.DataFrame, order: Sequence[str])
     Both frames have the columns lambda_max and top1; `ours` one row per approach and seed with
     `approach` as a column, `paper` is indexed by approach.
     """
-    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
     axes = figure.subplots(1, 2)
     quantities = (("lambda_max", r"$\lambda_{\max}$ (log scale)"), ("top1", "W4 top-1 (%)"))
     for ax, (column, label) in zip(axes, quantities, strict=True):

@@ -42,29 +42,32 @@ def _plural(count: int, noun: str) -> str:
 
 
 def nets(result: Result) -> HTML:
-    """What was trained: one row per net, every field of its spec that differs or matters."""
-    rows = [record.spec for record in result.records if isinstance(record.spec, TrainSpec)]
-    table = pd.DataFrame(
-        {
-            "approach": LABELS[spec.approach],
-            "data": spec.data,
-            "model": spec.model,
-            "variant": spec.variant,
-            **to_dict(spec)["recipe"],
-            "seed": spec.seed,
-        }
-        for spec in rows
-    )
-    return _table(table)
+    """What was trained: what all nets share in a line, what differs in a table."""
+    specs = [record.spec for record in result.records if isinstance(record.spec, TrainSpec)]
+    frame = pd.DataFrame({"seed": s.seed, **_flat(to_dict(s))} for s in specs)
+    frame.insert(0, "approach", [LABELS[spec.approach] for spec in specs])
+    same = [c for c in frame.columns if c != "approach" and frame[c].nunique() == 1]
+    shared = ", ".join(f"{name} {frame[name].iloc[0]}" for name in same)
+    table = _table(frame.drop(columns=same)).data
+    return HTML(f"{table}<p>In all of them: {escape(shared)}.</p>")
+
+
+def _flat(spec: dict) -> dict:
+    return {**{k: v for k, v in spec.items() if k != "recipe"}, **spec["recipe"]}
 
 
 def comparison(
-    ours: pd.DataFrame, theirs: pd.DataFrame, columns: dict[str, str], order: Sequence[str]
-) -> pd.DataFrame:
+    result: Result,
+    ours: pd.DataFrame,
+    theirs: pd.DataFrame,
+    columns: dict[str, str],
+    order: Sequence[str],
+) -> HTML:
     """Paper beside ours: for each approach and quantity both values, n, interval, difference.
 
     `columns` maps a column of both frames to its heading. A 95 % interval is over test images
-    (and seeds) where `ours` has the images' outcomes in `correct`, for the column "top1".
+    (and seeds) where `ours` has the images' outcomes in `correct`, for the column "top1". Where
+    other data stand in for the paper's, there is no difference to show.
     """
     rows = []
     for column, heading in columns.items():
@@ -87,7 +90,8 @@ def comparison(
                     "ours - paper": None if printed is None else value - printed,
                 }
             )
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    return _table(frame if result.profile.verdicts else frame.drop(columns="ours - paper"))
 
 
 def table(frame: pd.DataFrame) -> HTML:
@@ -149,7 +153,7 @@ def scoreboard(verdicts: Sequence[Verdict], links: dict[str, str]) -> HTML:
         rows.append(
             f"<tr><td>{name}<br><small>{escape(entry['where'])}</small></td>"
             f"<td>{escape(entry['says'])}</td>"
-            f'<td><span class="badge verdict-{kind}">{escape(found.verdict)}</span></td>'
+            f'<td><span class="verdict-chip verdict-{kind}">{escape(found.verdict)}</span></td>'
             f"<td>{effect}</td><td>{escape(found.profile or '-')}</td>"
             f"<td>{found.n or '-'}</td></tr>"
         )
