@@ -17,6 +17,7 @@ from snt_core import claims as paper_claims
 from snt_core.edition import artefact_named, select
 from snt_core.errors import UserError
 from snt_core.experiments import ARTEFACTS
+from snt_core.files import pin_environment
 from snt_core.plan import pending, standings, steps
 from snt_core.profiles import PROFILES, PUBLISHED, Profile, profile_named
 from snt_core.specs import Spec, root, run_id
@@ -35,6 +36,7 @@ CORES = os.cpu_count() or 1
 
 def main() -> None:
     """Entry point: a UserError is one line on standard error and exit code 2."""
+    pin_environment()
     try:
         app()
     except UserError as error:

@@ -13,6 +13,13 @@ def _folder(variable: str, default: Path) -> Path:
     return Path(os.environ.get(variable) or default).expanduser().resolve()
 
 
+def pin_environment() -> None:
+    """Make the folders that the environment names absolute, for kernels that run elsewhere."""
+    for variable in ("SNT_DATA_DIR", "SNT_CACHE_DIR", "SNT_STORE"):
+        if value := os.environ.get(variable):
+            os.environ[variable] = str(Path(value).expanduser().resolve())
+
+
 def data_dir() -> Path:
     """Where data sets are looked for: `SNT_DATA_DIR`, else the project's `data/`."""
     return _folder("SNT_DATA_DIR", PROJECT / "data")

@@ -76,7 +76,7 @@ def comparison(
             value = mine[column].mean()
             printed = theirs[column].get(approach)
             interval = ""
-            if column == "top1":
+            if column == "top1" and len(mine):
                 found = bootstrap([100.0 * correct for correct in mine.correct])
                 interval = f"{found.low:.2f} to {found.high:.2f}"
             rows.append(

@@ -52,8 +52,11 @@ class Clock:
         if engine.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
 
-    def provenance(self, *, dtype: str, seed: int, data_digest: str, earlier: float = 0.0) -> dict:
-        """Facts of the run. `earlier`: seconds of work in processes that were interrupted."""
+    def provenance(self, *, earlier: float, **facts: Any) -> dict[str, Any]:
+        """`facts` of the run and those that this clock knows.
+
+        `earlier`: seconds of work in processes that were interrupted.
+        """
         return {
             **_git_state(),
             "snt_core": snt_core.__version__,
@@ -61,11 +64,8 @@ class Clock:
             "python": platform.python_version(),
             "platform": platform.platform(terse=True),
             "device": self.engine.name,
-            "dtype": dtype,
-            "fused": self.engine.fused,
             "threads": torch.get_num_threads(),
-            "seed": seed,
-            "data_digest": data_digest,
+            **facts,
             "started": self.started.isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - self.clock + earlier, 2),
             "peak_memory_mb": round(_peak_memory(self.engine.device) / 2**20),

@@ -90,10 +90,12 @@ def _carry_out(spec: Spec, store: Store, engine: Engine, profile: str, report: R
         else:
             outcome = STAGES[spec.kind](spec, store, engine, progress)
         provenance = clock.provenance(
-            dtype=outcome.dtype,
-            seed=spec.seed if hasattr(spec, "seed") else root(spec).seed,
-            data_digest=data_of(spec, engine).digest,
             earlier=outcome.earlier,
+            dtype=outcome.dtype,
+            fused=outcome.fused,
+            seed=root(spec).seed,
+            data_digest=data_of(spec, engine).digest,
+            resumed_at_step=outcome.resumed_at_step,
         )
     finally:
         torch.set_num_threads(threads)
@@ -103,7 +105,7 @@ def _carry_out(spec: Spec, store: Store, engine: Engine, profile: str, report: R
         status=outcome.status,
         metrics=outcome.metrics,
         n_samples=outcome.n_samples,
-        provenance={**provenance, "resumed_at_step": outcome.resumed},
+        provenance=provenance,
     )
     store.put(record)
     return record

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -27,14 +27,15 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """`dtype` is the number format of the work that took the time."""
+    """What a run found. `dtype` and `fused` are those of its training, if it trained."""
 
     metrics: dict[str, Any]
     n_samples: int
     dtype: str = "fp32"
+    fused: bool = False
     status: str = "done"
     earlier: float = 0.0
-    resumed: int = field(default=0)
+    resumed_at_step: int = 0
 
 
 @cache
@@ -101,8 +102,9 @@ def train(spec: TrainSpec, store: Store, engine: Engine, progress: Progress) -> 
         metrics=metrics,
         n_samples=len(data.test),
         dtype=engine.dtype,
+        fused=done.fused,
         earlier=done.earlier,
-        resumed=done.resumed,
+        resumed_at_step=done.resumed,
     )
 
 
@@ -181,8 +183,9 @@ def ptq(spec: PTQSpec, store: Store, engine: Engine, progress: Progress) -> Outc
         metrics=metrics,
         n_samples=len(data.test),
         dtype=engine.dtype,
+        fused=done.fused,
         earlier=done.earlier,
-        resumed=done.resumed,
+        resumed_at_step=done.resumed,
     )
 
 

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -203,9 +204,7 @@ class Store:
 
     def clear(self, spec: Spec) -> None:
         """Remove what only an unfinished run needs. The caller holds the lock."""
-        for name in ("checkpoint.pt", "progress.json", "lock"):
-            (self.run_dir(spec) / name).unlink(missing_ok=True)
-        self.run_dir(spec).rmdir()
+        shutil.rmtree(self.run_dir(spec), ignore_errors=True)
 
 
 def open_store(folder: str | Path = "") -> Store:

@@ -28,6 +28,7 @@ from snt_core.transform import SNTActivation, fuse
 
 CHECK_EVERY = 20  # steps between looks at the loss and the clock
 SAVE_EVERY = 30.0  # seconds of work between checkpoints
+WORTH_COMPILING = 20_000  # images passed; fewer do not earn back the seconds that compiling costs
 
 Progress = Callable[[int, int], None]
 
@@ -53,13 +54,15 @@ class Evaluation:
 class Fit:
     """`history` has one entry per evaluation: step, epoch, lr, train_loss, val_top1, val_loss.
 
-    `resumed` is the step that this process went on from, `earlier` the seconds spent before it.
+    `resumed` is the step that this process went on from, `earlier` the seconds spent before it;
+    `fused` says whether Eq. (1) ran as a compiled kernel.
     """
 
     history: list[dict[str, float]]
     steps: int
     earlier: float
     resumed: int
+    fused: bool
 
 
 def generator(device: str, *keys: int) -> Generator:
@@ -122,7 +125,8 @@ def fit(
     read_at = {round(steps * (i + 1) / reads) for i in range(reads)}
 
     model.to(engine.device, memory_format=torch.channels_last)
-    fuse(model, engine.fused)
+    fused = engine.fused and steps * recipe.batch_size >= WORTH_COMPILING
+    fuse(model, fused)
     optimizer = optimizer_for(model, recipe)
     state = _State(loss=torch.zeros((), dtype=torch.float64, device=engine.device))
     if checkpoint is not None and checkpoint.exists():
@@ -151,7 +155,7 @@ def fit(
                 saved = now
     fuse(model, False)
     model.eval()
-    return Fit(state.history, steps, state.seconds, first)
+    return Fit(state.history, steps, state.seconds, first, fused)
 
 
 def _batches(

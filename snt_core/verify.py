@@ -28,7 +28,12 @@ def chosen_records(store: Store, prefix: str, sample: int) -> list[Record]:
     """The records whose id starts with `prefix`, or `sample` drawn at random."""
     records = [record for record in store.records() if record.status == "done"]
     if sample:
-        return random.sample(records, min(sample, len(records)))
+        able = [
+            r
+            for r in records
+            if r.spec.kind == "train" or store.weights_path(root(r.spec)).exists()
+        ]
+        return random.sample(able, min(sample, len(able)))
     if not prefix:
         raise UserError("name a record by its id, or give --sample N")
     wanted = prefix.split("-")[-1]

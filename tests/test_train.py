@@ -58,7 +58,9 @@ def killer(at: int):
 def test_resumed_equals_uninterrupted_bitwise(
     digits, tmp_path, monkeypatch, recipe, engine, variant
 ):
+    monkeypatch.setattr(train, "WORTH_COMPILING", 0)
     whole, expected = fit(digits, recipe, engine, variant, evaluations=3)
+    assert expected.fused == engine.fused
     monkeypatch.setattr(train, "CHECK_EVERY", 2)
     monkeypatch.setattr(train, "SAVE_EVERY", 0.0)
     # Two kills, both within an epoch and between two evaluations.
