@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from snt_core.edition import select
 from snt_core.experiments import ARTEFACTS
@@ -75,26 +75,30 @@ def work(spec: Spec) -> float:
     raise TypeError(spec)
 
 
-def _like(spec: Spec) -> tuple[str, str, str]:
+Like = tuple[str, str, str]  # kind, model, variant: runs whose pace is alike
+
+
+def _like(spec: Spec) -> Like:
     net = root(spec)
     return spec.kind, net.model, net.variant
 
 
 def steps(specs: Iterable[Spec], store: Store) -> list[Step]:
     """The runs still to be made for `specs`, in order, each with a time from past records."""
-    rates: dict[tuple[str, str, str], list[float]] = {}
+    # Totals, so that large runs, whose overhead is small, count for more than small ones.
+    seconds: dict[Like, float] = defaultdict(float)
+    amount: dict[Like, float] = defaultdict(float)
     for record in store.records():
         if record.status == "done":
-            pace = record.provenance["seconds"] / work(record.spec)
-            rates.setdefault(_like(record.spec), []).append(pace)
-    return [_step(spec, rates, store) for spec in pending(specs, store)]
+            seconds[_like(record.spec)] += record.provenance["seconds"]
+            amount[_like(record.spec)] += work(record.spec)
+    pace = {like: seconds[like] / amount[like] for like in seconds}
+    return [_step(spec, pace.get(_like(spec)), store) for spec in pending(specs, store)]
 
 
-def _step(spec: Spec, rates: dict[tuple[str, str, str], list[float]], store: Store) -> Step:
+def _step(spec: Spec, pace: float | None, store: Store) -> Step:
     resumes_at = store.progress(spec)
-    seconds = None
-    if pace := rates.get(_like(spec)):
-        seconds = median(pace) * work(spec) * (1 - resumes_at)
+    seconds = None if pace is None else pace * work(spec) * (1 - resumes_at)
     return Step(spec, seconds, resumes_at)
 
 

@@ -100,6 +100,7 @@ def table(frame: pd.DataFrame) -> HTML:
 
 
 def _table(frame: pd.DataFrame) -> HTML:
+    frame = frame.rename(columns=LABELS).replace({"approach": LABELS})
     html = frame.to_html(
         index=False,
         na_rep="-",
