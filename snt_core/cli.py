@@ -17,7 +17,7 @@ from snt_core import claims as paper_claims
 from snt_core.edition import artefact_named, select
 from snt_core.errors import UserError
 from snt_core.experiments import ARTEFACTS
-from snt_core.files import pin_environment
+from snt_core.files import PROJECT, pin_environment
 from snt_core.plan import pending, standings, steps
 from snt_core.profiles import PROFILES, PUBLISHED, Profile, profile_named
 from snt_core.specs import Spec, root, run_id
@@ -175,7 +175,7 @@ def book(
     else:
         chosen = profile_named(profile)
         _run(_specs(chosen, "", ""), chosen, workers)
-    index = build(profile, {"profile": profile}, workers)
+    index = build(profile, {"profile": profile}, workers, notify=out.print)
     out.print(f"The book is built. Open {index.as_uri()}")
 
 
@@ -215,7 +215,8 @@ def verify(
 def list_chapters(as_json: JsonOption = False) -> None:
     """The book's chapters."""
     rows = [
-        {"name": c.name, "label": c.label, "file": str(c.file)} for c in book_chapters.chapters()
+        {"name": c.name, "label": c.label, "file": str(c.file.relative_to(PROJECT))}
+        for c in book_chapters.chapters()
     ]
     if as_json:
         print(json.dumps(rows, indent=1))
