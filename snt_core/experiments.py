@@ -52,7 +52,11 @@ def _lambda_max(profile: Profile, parent: TrainSpec) -> LambdaMaxSpec:
 def _ptq(profile: Profile, parent: TrainSpec, weight_bits: int, per_channel: bool) -> PTQSpec:
     finetune = Recipe(epochs=profile.finetune_epochs, batch_size=profile.batch_size, lr=1e-4)
     return PTQSpec(
-        parent=parent, weight_bits=weight_bits, per_channel=per_channel, finetune=finetune
+        parent=parent,
+        weight_bits=weight_bits,
+        per_channel=per_channel,
+        finetune=finetune,
+        seed=parent.seed,
     )
 
 

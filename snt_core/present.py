@@ -190,8 +190,10 @@ def provenance(result: Result) -> HTML:
 
 
 def _commit(facts: dict) -> str:
-    commit = (facts["commit"] or "unknown")[:10]
-    return f"{commit}+changes" if facts["dirty"] else commit
+    """Commit of the code, and of the processes that were interrupted before the last one."""
+    sessions = [*facts.get("interrupted", ()), facts]
+    names = [(s["commit"] or "unknown")[:10] + "+changes" * bool(s["dirty"]) for s in sessions]
+    return ", ".join(dict.fromkeys(names))
 
 
 def downloads(result: Result, frame: pd.DataFrame, figure: Figure) -> HTML:

@@ -52,11 +52,9 @@ class Clock:
         if engine.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
 
-    def provenance(self, *, earlier: float, **facts: Any) -> dict[str, Any]:
-        """`facts` of the run and those that this clock knows.
-
-        `earlier`: seconds of work in processes that were interrupted.
-        """
+    @property
+    def session(self) -> dict[str, Any]:
+        """What this process knows as it starts: code, versions, device, time."""
         return {
             **_git_state(),
             "snt_core": snt_core.__version__,
@@ -64,9 +62,22 @@ class Clock:
             "python": platform.python_version(),
             "platform": platform.platform(terse=True),
             "device": self.engine.name,
+            "started": self.started.isoformat(timespec="seconds"),
+        }
+
+    def provenance(
+        self, *, earlier: float, interrupted: list[dict[str, Any]], **facts: Any
+    ) -> dict[str, Any]:
+        """`facts` of the run and those that this clock knows.
+
+        `earlier` is the work, in seconds, of the processes that were interrupted before this one;
+        `interrupted` are their sessions.
+        """
+        return {
+            **self.session,
+            "interrupted": interrupted,
             "threads": torch.get_num_threads(),
             **facts,
-            "started": self.started.isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - self.clock + earlier, 2),
             "peak_memory_mb": round(_peak_memory(self.engine.device) / 2**20),
         }

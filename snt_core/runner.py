@@ -85,12 +85,14 @@ def _carry_out(spec: Spec, store: Store, engine: Engine, profile: str, report: R
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32 wherever a measurement says so
     try:
         clock = Clock(engine)
+        interrupted = store.begin_session(spec, clock.session)
         if not isinstance(spec, TrainSpec) and is_diverged(spec.parent, store):
             outcome = Outcome(metrics={}, n_samples=0, status="diverged")
         else:
             outcome = STAGES[spec.kind](spec, store, engine, progress)
         provenance = clock.provenance(
             earlier=outcome.earlier,
+            interrupted=interrupted,
             dtype=outcome.dtype,
             fused=outcome.fused,
             seed=root(spec).seed,

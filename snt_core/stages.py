@@ -75,7 +75,6 @@ def train(spec: TrainSpec, store: Store, engine: Engine, progress: Progress) -> 
     """Trains, keeps the weights, reads the test set once."""
     data = data_of(spec, engine)
     model = fresh(spec)
-    checkpoint = store.run_dir(spec) / "checkpoint.pt"
     try:
         done = fit(
             model,
@@ -83,7 +82,7 @@ def train(spec: TrainSpec, store: Store, engine: Engine, progress: Progress) -> 
             spec.recipe,
             engine,
             seed=spec.seed,
-            checkpoint=checkpoint,
+            checkpoint=store.checkpoint(spec),
             progress=progress,
         )
     except Diverged as error:
@@ -151,7 +150,8 @@ def ptq(spec: PTQSpec, store: Store, engine: Engine, progress: Progress) -> Outc
     bits = {"weight_bits": spec.weight_bits, "per_channel": spec.per_channel}
     quantized = quantize_weights(model, **bits)
     before = evaluate(quantized, data.test, data.facts)
-    start = evaluate(quantized, data.val, data.facts)
+    with engine.autocast():  # as the readings that follow it on the curve
+        start = evaluate(quantized, data.val, data.facts)
     student = fake_quantize_weights(model, **bits)
     try:
         done = fit(
@@ -161,7 +161,7 @@ def ptq(spec: PTQSpec, store: Store, engine: Engine, progress: Progress) -> Outc
             engine,
             seed=spec.seed,
             evaluations=spec.curve_points,
-            checkpoint=store.run_dir(spec) / "checkpoint.pt",
+            checkpoint=store.checkpoint(spec),
             progress=progress,
         )
     except Diverged as error:

@@ -170,6 +170,21 @@ class Store:
     def run_dir(self, spec: Spec) -> Path:
         return self.folder / "runs" / run_id(spec)
 
+    def checkpoint(self, spec: Spec) -> Path:
+        return self.run_dir(spec) / "checkpoint.pt"
+
+    def begin_session(self, spec: Spec, facts: dict[str, Any]) -> list[dict[str, Any]]:
+        """Note `facts` of the process that now carries out the run.
+
+        Returns those of the processes before it, whose checkpoint it goes on from, if any.
+        """
+        path = self.run_dir(spec) / "sessions.json"
+        earlier = []
+        if self.checkpoint(spec).exists() and path.exists():
+            earlier = json.loads(path.read_text())
+        atomic_write(path, json.dumps([*earlier, facts]).encode())
+        return earlier
+
     @contextmanager
     def lock(self, spec: Spec) -> Iterator[bool]:
         """Whether this process now owns the run; the owner's death, however sudden, frees it."""

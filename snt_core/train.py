@@ -21,6 +21,7 @@ from torch import Generator, Tensor, nn
 
 from snt_core.data import Dataset, Facts, Split, crop_flip, normalise
 from snt_core.engine import Engine
+from snt_core.errors import UserError
 from snt_core.files import atomic_write
 from snt_core.sam import SAM
 from snt_core.specs import Recipe
@@ -128,7 +129,8 @@ def fit(
     fused = engine.fused and steps * recipe.batch_size >= WORTH_COMPILING
     fuse(model, fused)
     optimizer = optimizer_for(model, recipe)
-    state = _State(loss=torch.zeros((), dtype=torch.float64, device=engine.device))
+    loss = torch.zeros((), dtype=torch.float64, device=engine.device)
+    state = _State(loss, numerics=f"{engine.dtype}{', fused' if fused else ''}")
     if checkpoint is not None and checkpoint.exists():
         state.restore(checkpoint, model, optimizer)
     first = state.step
@@ -240,6 +242,7 @@ class _State:
     """What a resumed run needs beside the weights: place, sums since the last reading, history."""
 
     loss: Tensor
+    numerics: str
     step: int = 0
     since: int = 0
     seconds: float = 0.0
@@ -258,12 +261,18 @@ class _State:
             "since": self.since,
             "seconds": self.seconds + seconds,
             "history": self.history,
+            "numerics": self.numerics,
         }
         torch.save(state, buffer)
         atomic_write(path, buffer.getvalue())
 
     def restore(self, path: Path, model: nn.Module, optimizer: Any) -> None:
         saved = torch.load(path, map_location=self.loss.device, weights_only=True)
+        if saved["numerics"] != self.numerics:
+            raise UserError(
+                f"{path} was begun in {saved['numerics']}, not {self.numerics}: go on with the "
+                f"options and the machine that it was begun with, or remove the file to start anew"
+            )
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         self.loss.copy_(saved["loss"])

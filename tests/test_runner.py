@@ -163,9 +163,12 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
 
     (record,) = runner.run_all([spec], store, profile="smoke")
     assert record.provenance["resumed_at_step"] >= 5
+    assert len(record.provenance["interrupted"]) == 1
+    assert record.provenance["interrupted"][0]["started"] <= record.provenance["started"]
     assert not store.run_dir(spec).exists()
     (whole,) = runner.run_all([spec], Store(tmp_path / "whole"), profile="smoke")
     assert whole.provenance["resumed_at_step"] == 0
+    assert whole.provenance["interrupted"] == []
     assert record.metrics == whole.metrics
 
 
