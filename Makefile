@@ -15,7 +15,7 @@ BIN := .venv/bin
 # without compiling: Python compiles what is imported when it is, which is a tenth of what pip would
 PIP := $(BIN)/pip install -q --no-compile --disable-pip-version-check -c .venv/constraints.txt
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
-BOOK := $(BIN)/snt book
+BOOK := $(BIN)/snt book --workers $(WORKERS)
 
 # Version of the torch that $(PYTHON) itself offers (conda, a CUDA build), if it is recent enough
 # and visible from a new environment; then torch and torchvision are not installed again.
@@ -33,7 +33,9 @@ export OWN_TORCH
 book: .venv/.installed
 	$(BOOK)
 
+# Live, so the records that an older state of the code left do not count.
 smoke: .venv/.installed
+	rm -rf data/records/smoke
 	$(BOOK) --profile smoke
 
 # Everything that continuous integration runs; what fails fast comes first.

@@ -11,6 +11,7 @@ import hashlib
 import io
 import pickle
 import socket
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,11 +97,14 @@ def _parquet(folder: Path, part: str, layout: Layout) -> Arrays:
             table = pq.read_table(file, columns=["img", layout.parquet_label])
             column = table.column("img").combine_chunks().field("bytes").to_pylist()
             with ThreadPoolExecutor() as pool:
-                images += pool.map(_decode, column, chunksize=1024)
+                images.append(np.stack(list(pool.map(_decode, column, chunksize=1024))))
+            labels.append(table.column(layout.parquet_label).to_numpy())
         except (OSError, KeyError, ValueError) as error:  # pyarrow's errors are of these kinds
             raise UserError(f"{file} cannot be read ({error}); fetch it again") from error
-        labels.append(table.column(layout.parquet_label).to_numpy())
-    return np.stack(images), np.concatenate(labels)
+    try:
+        return np.concatenate(images), np.concatenate(labels)
+    except ValueError as error:
+        raise UserError(f"{folder} holds images of several sizes; fetch it again") from error
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -143,9 +147,12 @@ def _download(name: str, layout: Layout, root: Path) -> None:
     socket.setdefaulttimeout(20)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        tv.datasets.utils.download_and_extract_archive(
-            ARCHIVES + layout.archive, str(root), md5=layout.archive_md5
-        )
+        # Unpacked aside and moved when whole, so that a kill leaves no half of a data set.
+        with tempfile.TemporaryDirectory(dir=root) as aside:
+            tv.datasets.utils.download_and_extract_archive(
+                ARCHIVES + layout.archive, aside, md5=layout.archive_md5
+            )
+            (Path(aside) / layout.folder).rename(root / layout.folder)
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"{name} is not in {root} and its download failed ({error}); set SNT_DATA_DIR to a "

@@ -6,7 +6,8 @@ import json
 import os
 import sys
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,7 +21,7 @@ from snt_core.experiments import ARTEFACTS
 from snt_core.files import PROJECT, pin_environment
 from snt_core.plan import pending, standings, steps
 from snt_core.profiles import PROFILES, PUBLISHED, Profile, profile_named
-from snt_core.specs import Spec, root, run_id
+from snt_core.specs import Spec, record_name, root, run_id
 from snt_core.store import open_store
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
@@ -31,17 +32,25 @@ OnlyOption = Annotated[str, typer.Option("--only", help="Artefacts or chapters, 
 SeedsOption = Annotated[str, typer.Option("--seeds", help="Such as 0,1,2 (default: profile's).")]
 WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Processes at once.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="For scripts; the shape is kept.")]
-CORES = os.cpu_count() or 1
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def main() -> None:
-    """Entry point: a UserError is one line on standard error and exit code 2."""
+    """Entry point: wrong input is one line on standard error and exit code 2."""
     pin_environment()
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except UserError as error:
-        print(f"snt: {error}", file=sys.stderr)
-        sys.exit(2)
+        message = str(error)
+    except Exception as error:  # typer's own errors have no public base class
+        if not hasattr(error, "format_message"):
+            raise
+        message = error.format_message()
+    print(f"snt: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+PER_CARD = 4  # processes that share one GPU
 
 
 @app.command()
@@ -70,6 +79,8 @@ def _run(specs: list[Spec], profile: Profile, workers: int, exact: bool = False)
     from snt_core.runner import run_all
 
     engine = detect(exact=exact)
+    if engine.device == "cuda":
+        workers = min(workers, PER_CARD)
     if profile.name == "paper" and engine.device == "cpu":
         print(f"snt: profile paper is meant for a GPU; here: {_duration(todo)}", file=sys.stderr)
     with Display(todo, out) as display:
@@ -95,7 +106,7 @@ def plan(profile: ProfileOption, only: OnlyOption = "", seeds: SeedsOption = "")
     for step in todo:
         net = root(step.spec)
         table.add_row(
-            f"{step.spec.kind}-{run_id(step.spec)}",
+            record_name(step.spec),
             f"{net.model} {net.approach} on {net.data}",
             str(net.seed),
             "?" if step.seconds is None else _clock(step.seconds),
@@ -142,13 +153,22 @@ def chapter(
     output: Annotated[str, typer.Option(help="Executed notebook.")] = "",
 ) -> None:
     """Execute one chapter through papermill, its parameters checked first."""
-    from pathlib import Path
-
     found = book_chapters.find(name)
     given = dict(_pair(text) for text in parameter or [])
     checked = book_chapters.check(found, given, tuple(PROFILES))
+    if checked.get("store"):  # the kernel runs in another folder
+        checked["store"] = str(Path(checked["store"]).expanduser().resolve())
+    if found.artefact:  # builds the specs, which refuse what makes no sense
+        select(found.artefact, **_selection(found, checked))
     target = Path(output or f"_build/chapters/{found.name}.ipynb")
-    out.print(f"Executed: {book_chapters.execute(found, target, checked)}")
+    print(f"Executed: {book_chapters.execute(found, target, checked)}")
+
+
+def _selection(chapter: book_chapters.Chapter, checked: dict[str, Any]) -> dict[str, Any]:
+    """All parameters of a chapter as arguments of `select`, the chosen ones and the defaults."""
+    declared = book_chapters.parameters(chapter)
+    values = {name: parameter.default for name, parameter in declared.items()} | checked
+    return {**values, "store": open_store(values["store"])}
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -175,8 +195,8 @@ def book(
     else:
         chosen = profile_named(profile)
         _run(_specs(chosen, "", ""), chosen, workers)
-    index = build(profile, {"profile": profile}, workers, notify=out.print)
-    out.print(f"The book is built. Open {index.as_uri()}")
+    index = build(profile, {"profile": profile}, workers, notify=print)
+    print(f"The book is built. Open {index.as_uri()}")
 
 
 @app.command()
@@ -206,7 +226,7 @@ def verify(
     for found in chosen_records(store, record, sample):
         result = run_again(found, store)
         differs |= not result.same
-        out.print(f"{found.name}: {result.text}")
+        print(f"{found.name}: {result.text}")
     if differs:
         raise typer.Exit(1)
 

@@ -6,6 +6,7 @@ are the same whatever file layout they came from.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,9 +160,18 @@ def _digits() -> Parts:
 
 
 def _cached(name: str) -> Parts:
+    path = cache_dir() / f"{name}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # One process downloads and decodes; the others wait for it and then read.
+    with open(path.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _read_cache(name, path) or _decode(name, path)
+
+
+def _read_cache(name: str, path: Path) -> Parts | None:
+    """What lies in the cache; None if it is absent, cut short or foreign."""
     from safetensors import SafetensorError, safe_open
 
-    path = cache_dir() / f"{name}.safetensors"
     try:
         with safe_open(path, framework="pt") as file:
             meta = file.metadata() or {}
@@ -169,10 +179,10 @@ def _cached(name: str) -> Parts:
         train = Split(parts["train_images"], parts["train_labels"])
         test = Split(parts["test_images"], parts["test_labels"])
         check(name, train.images.numpy(), train.labels.numpy(), "train")
+        check(name, test.images.numpy(), test.labels.numpy(), "test")
         return train, test, meta["digest"]
     except (FileNotFoundError, SafetensorError, KeyError, UserError):
-        # Absent, cut short or foreign: a cache is only ever worth its source.
-        return _decode(name, path)
+        return None
 
 
 def _decode(name: str, path: Path) -> Parts:

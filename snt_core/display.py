@@ -58,4 +58,6 @@ class Display:
             self.finished.add(name)
             self.progress.remove_task(self.bars[name])
             self.progress.update(self.all, completed=len(self.finished))
-            self.progress.console.print(f"{len(self.finished)}/{self.total} {title(spec)}: done")
+            self.progress.console.print(
+                f"{len(self.finished)}/{self.total} {title(spec)}: finished"
+            )

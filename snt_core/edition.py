@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from snt_core.errors import UserError, unknown
 from snt_core.experiments import ARTEFACTS
 from snt_core.profiles import BEST_FIRST, PROFILES, PUBLISHED, Profile, profile_named
-from snt_core.specs import Spec, run_id
+from snt_core.specs import Spec, record_name
 from snt_core.store import Record, Store, open_store
 
 
@@ -31,6 +31,7 @@ class Result:
     profile: Profile
     seeds: tuple[int, ...]
     records: list[Record]
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 def artefact_named(name: str) -> str:
@@ -44,21 +45,25 @@ def select(
 ) -> Selection:
     """Specs of `artefact` (a key of `ARTEFACTS`) at `profile`.
 
-    "published" is the best profile that has every record of at least one seed; it takes all
-    seeds that are complete. Where there is none it is `smoke`. Empty `seeds`: the profile's.
+    "published" is the best profile that has every record of all its seeds (or of the `seeds`
+    given), else the one with most of them complete, taking those; where no seed is complete it
+    is `smoke`. Empty `seeds`: the profile's.
     """
     make = ARTEFACTS[artefact_named(artefact)]
     if profile == PUBLISHED:
         have = store.names()
-        for name in BEST_FIRST:
-            best = PROFILES[name]
+        standing = []
+        for best in map(PROFILES.__getitem__, BEST_FIRST):
+            wanted = tuple(seeds) or best.seeds
             done = tuple(
                 seed
-                for seed in (seeds or best.seeds)
-                if all(f"{s.kind}-{run_id(s)}" in have for s in make(best, [seed], **options))
+                for seed in wanted
+                if all(record_name(spec) in have for spec in make(best, [seed], **options))
             )
-            if done:
-                return Selection(artefact, best, done, make(best, done, **options))
+            standing.append((len(done) / len(wanted), best, done))
+        share, best, done = max(standing, key=lambda entry: entry[0])  # the first of equals
+        if share:
+            return Selection(artefact, best, done, make(best, done, **options))
         profile = "smoke"
     chosen = profile_named(profile)
     which = tuple(seeds) or chosen.seeds
@@ -95,4 +100,4 @@ def reproduce(
         records = run_all(chosen.specs, place, profile=chosen.profile.name)
     else:
         records = [record for spec in chosen.specs if (record := place.get(spec))]
-    return Result(artefact, chosen.profile, chosen.seeds, records)
+    return Result(artefact, chosen.profile, chosen.seeds, records, options)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import sysconfig
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -38,10 +40,14 @@ class Engine:
 def detect(*, exact: bool = False) -> Engine:
     """The fast way that this machine offers; with `exact`, plain fp32 without compiled kernels."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    fast = not exact
-    compiler = shutil.which(os.environ.get("CXX", "c++")) is not None
-    dtype = "bf16" if fast and _native_bf16(device) else "fp32"
-    return Engine(device=device, dtype=dtype, fused=fast and (device == "cuda" or compiler))
+    dtype = "bf16" if not exact and _native_bf16(device) else "fp32"
+    return Engine(device=device, dtype=dtype, fused=not exact and can_compile())
+
+
+def can_compile() -> bool:
+    """Whether torch.compile finds what it needs: a compiler and Python's headers."""
+    headers = Path(sysconfig.get_path("include")) / "Python.h"
+    return shutil.which(os.environ.get("CXX", "c++")) is not None and headers.exists()
 
 
 def _native_bf16(device: str) -> bool:

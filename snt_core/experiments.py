@@ -14,6 +14,7 @@ APPROACHES = {
     "preact": ("preact", "adam"),
     "arch": ("snt", "adam"),
 }
+LABELS = {"adam": "ADAM", "sam": "SAM", "preact": "+Preact", "arch": "ARCH"}  # as in the paper
 LR = 1e-2  # short tries on CIFAR-100 are in the book's assumptions
 WEIGHT_DECAY = 0.05
 RHO = {"cifar10": 0.05, "cifar100": 0.1}  # Foret et al. 2021, Table 4: best radius of each

@@ -10,7 +10,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-LABELS = {"adam": "ADAM", "sam": "SAM", "preact": "+Preact", "arch": "ARCH"}
+from snt_core.experiments import LABELS
+
 # Colour-blind safe (Okabe and Ito) and told apart by marker and dash as well.
 COLOURS = {"adam": "#0072B2", "sam": "#D55E00", "preact": "#CC79A7", "arch": "#009E73"}
 MARKERS = {"adam": "o", "sam": "s", "preact": "^", "arch": "D"}
@@ -28,7 +29,9 @@ def style() -> None:
     set_matplotlib_formats("svg", facecolor="white", bbox_inches="tight")
 
 
-def against_paper(ours: pd.DataFrame, paper: pd.DataFrame, order: Sequence[str]) -> Figure:
+def against_paper(
+    ours: pd.DataFrame, paper: pd.DataFrame, order: Sequence[str], *, weight_bits: int = 4
+) -> Figure:
     """lambda_max (log scale) and top-1 of each approach, the paper's beside ours.
 
     Both frames have the columns lambda_max and top1; `ours` one row per approach and seed with
@@ -36,7 +39,10 @@ def against_paper(ours: pd.DataFrame, paper: pd.DataFrame, order: Sequence[str])
     """
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     axes = figure.subplots(1, 2)
-    quantities = (("lambda_max", r"$\lambda_{\max}$ (log scale)"), ("top1", "W4 top-1 (%)"))
+    quantities = (
+        ("lambda_max", r"$\lambda_{\max}$ (log scale)"),
+        ("top1", f"W{weight_bits} top-1 (%)"),
+    )
     for ax, (column, label) in zip(axes, quantities, strict=True):
         for i, approach in enumerate(order):
             if approach in paper.index:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from snt_core.intervals import bootstrap
 from snt_core.specs import root
 from snt_core.store import Record
+
+
+def eigenvalues(records: Iterable[Record]) -> pd.DataFrame:
+    """How good each lambda_max is: a true eigenvalue lies within residual * lambda_max of it."""
+    columns = ["approach", "seed", "lambda_max", "residual", "products", "converged", "n_samples"]
+    return sharpness(records)[columns]
 
 
 def _done(records: Iterable[Record], kind: str) -> Iterator[tuple[Record, dict[str, Any]]]:
@@ -45,7 +52,7 @@ def trainings(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def sharpness(records: Iterable[Record]) -> pd.DataFrame:
-    """A row per net: lambda_max, its relative residual, products used, n_samples."""
+    """A row per net: lambda_max, its relative residual, Hessian products used, n_samples."""
     keys = ("lambda_max", "residual", "products", "converged", "bn_mode")
     return pd.DataFrame(
         {**net, **{key: record.metrics[key] for key in keys}, "n_samples": record.n_samples}
@@ -83,6 +90,37 @@ def headline(
     curvature = sharpness(records)[[*keys, "lambda_max", "residual", "n_samples"]]
     joined = rows.rename(columns={"after": "top1"}).merge(curvature, on=keys)
     return joined.merge(dense, on=keys)
+
+
+def comparison(
+    ours: pd.DataFrame, theirs: pd.DataFrame, columns: dict[str, str], order: Sequence[str]
+) -> pd.DataFrame:
+    """Paper beside ours: for each quantity and approach both values, n, interval, difference.
+
+    `ours` has a row per approach and seed, `theirs` is indexed by approach; `columns` maps a column
+    of both to its heading. For "top1" there is a 95 % interval over the images in `correct`.
+    """
+    rows = []
+    for column, heading in columns.items():
+        for approach in order:
+            mine = ours[ours.approach == approach]
+            value, printed = mine[column].mean(), theirs[column].get(approach)
+            interval = ""
+            if column == "top1" and len(mine):
+                found = bootstrap([100.0 * correct for correct in mine.correct])
+                interval = f"{found.low:.2f} to {found.high:.2f}"
+            rows.append(
+                {
+                    "quantity": heading,
+                    "approach": approach,
+                    "paper": printed,
+                    "ours (mean)": value,
+                    "n seeds": len(mine),
+                    "95 % interval": interval,
+                    "ours - paper": None if printed is None else value - printed,
+                }
+            )
+    return pd.DataFrame(rows)
 
 
 def quantization_summary(records: Iterable[Record]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Bootstrap intervals for differences of accuracy."""
+"""Intervals for means over test images and seeds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 
 @dataclass(frozen=True)
@@ -18,32 +19,36 @@ class Interval:
     seeds: int
 
     @property
-    def excludes_zero(self) -> bool:
-        return self.low > 0 or self.high < 0
+    def is_positive(self) -> bool:
+        """Whether it is above zero beyond doubt: with one seed nothing is."""
+        return self.seeds > 1 and self.low > 0
 
 
 def bootstrap(per_seed: Sequence[np.ndarray], *, resamples: int = 4000, seed: int = 0) -> Interval:
     """Interval of a mean over test images, averaged over seeds.
 
     Args:
-        per_seed: for each seed the values of its test images (`N`), such as the difference of
-            two nets' `correct` times 100.
+        per_seed: for each seed the values of the test images (`N`, the same images for all
+            seeds), such as the difference of two nets' `correct` times 100.
 
-    Seeds are drawn with replacement, and within each drawn seed its images; one seed therefore
-    gives an interval over test images alone. Raises ValueError without a seed.
+    Images are drawn with replacement, the same draw for every seed, and so are seeds. Since a
+    bootstrap over two or three seeds is too narrow, the interval of Student's t over the seeds'
+    means is taken where that is wider. One seed gives an interval over test images alone.
+    Raises ValueError without a seed.
     """
-    if not per_seed:
+    if not len(per_seed):
         raise ValueError("no seed to take an interval over")
+    values = np.stack([np.asarray(v, dtype=float) for v in per_seed])  # S N
     rng = np.random.default_rng(seed)
-    means = np.stack([_resampled_means(values, resamples, rng) for values in per_seed])
-    drawn = rng.integers(len(per_seed), size=means.shape)
-    low, high = np.percentile(np.take_along_axis(means, drawn, axis=0).mean(axis=0), [2.5, 97.5])
-    mean = float(np.mean([values.mean() for values in per_seed]))
-    return Interval(mean, float(low), float(high), len(per_seed))
-
-
-def _resampled_means(values: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    # Drawing n values with replacement is one multinomial draw over the distinct values.
-    distinct, counts = np.unique(np.asarray(values, dtype=float), return_counts=True)
-    n = counts.sum()
-    return rng.multinomial(n, counts / n, size=resamples) @ distinct / n
+    # Drawing N columns with replacement is one multinomial draw over the distinct columns.
+    columns, counts = np.unique(values, axis=1, return_counts=True)
+    n = values.shape[1]
+    means = rng.multinomial(n, counts / n, size=resamples) @ columns.T / n  # R S
+    drawn = rng.integers(len(values), size=means.shape)
+    spread = np.take_along_axis(means, drawn, axis=1).mean(axis=1)
+    low, high = np.percentile(spread, [2.5, 97.5])
+    mean = float(values.mean())
+    if len(values) > 1:
+        half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values.mean(axis=1))
+        low, high = min(low, mean - half), max(high, mean + half)
+    return Interval(mean, float(low), float(high), len(values))

@@ -17,6 +17,7 @@ from snt_core.specs import (
     Recipe,
     Spec,
     TrainSpec,
+    record_name,
     root,
     run_id,
 )
@@ -31,10 +32,10 @@ def pending(specs: Iterable[Spec], store: Store) -> list[Spec]:
     have = store.names()
     todo: dict[str, Spec] = {}
     for spec in specs:
-        if f"{spec.kind}-{run_id(spec)}" in have:
+        if record_name(spec) in have:
             continue
         parent = root(spec)
-        trained = f"train-{run_id(parent)}" in have and store.weights_path(parent).exists()
+        trained = record_name(parent) in have and store.weights_path(parent).exists()
         if not trained and not is_diverged(parent, store):
             todo.setdefault(run_id(parent), parent)
         todo.setdefault(run_id(spec), spec)
@@ -71,7 +72,7 @@ def work(spec: Spec) -> float:
         case LambdaMaxSpec():
             return spec.n_samples
         case OneShotSpec():
-            return len(spec.sparsities)
+            return (len(spec.sparsities) + 1) * FACTS[net.data].test
     raise TypeError(spec)
 
 
@@ -97,7 +98,7 @@ def steps(specs: Iterable[Spec], store: Store) -> list[Step]:
 
 
 def _step(spec: Spec, pace: float | None, store: Store) -> Step:
-    resumes_at = store.progress(spec)
+    resumes_at = store.progress(spec) if store.checkpoint(spec).exists() else 0.0
     seconds = None if pace is None else pace * work(spec) * (1 - resumes_at)
     return Step(spec, seconds, resumes_at)
 
@@ -120,7 +121,7 @@ def standings(store: Store, profiles: Sequence[str] = tuple(PROFILES)) -> list[S
     for artefact in ARTEFACTS:
         for profile in profiles:
             specs = select(artefact, profile, (), store).specs
-            lacking = [s for s in specs if f"{s.kind}-{run_id(s)}" not in have]
+            lacking = [s for s in specs if record_name(s) not in have]
             running = sum(store.is_running(spec) for spec in lacking)
             rows.append(
                 Standing(

@@ -11,11 +11,10 @@ import pandas as pd
 from IPython.display import HTML
 from matplotlib.figure import Figure
 
-from snt_core import paper
+from snt_core import frames, paper
 from snt_core.claims import Verdict, judge
 from snt_core.edition import Result
-from snt_core.figures import LABELS
-from snt_core.intervals import bootstrap
+from snt_core.experiments import LABELS
 from snt_core.specs import TrainSpec, root, to_dict
 
 
@@ -63,39 +62,13 @@ def comparison(
     columns: dict[str, str],
     order: Sequence[str],
 ) -> HTML:
-    """Paper beside ours: for each approach and quantity both values, n, interval, difference.
-
-    `columns` maps a column of both frames to its heading. A 95 % interval is over test images
-    (and seeds) where `ours` has the images' outcomes in `correct`, for the column "top1". Where
-    other data stand in for the paper's, there is no difference to show.
-    """
-    rows = []
-    for column, heading in columns.items():
-        for approach in order:
-            mine = ours[ours.approach == approach]
-            value = mine[column].mean()
-            printed = theirs[column].get(approach)
-            interval = ""
-            if column == "top1" and len(mine):
-                found = bootstrap([100.0 * correct for correct in mine.correct])
-                interval = f"{found.low:.2f} to {found.high:.2f}"
-            rows.append(
-                {
-                    "quantity": heading,
-                    "approach": LABELS[approach],
-                    "paper": printed,
-                    "ours (mean)": value,
-                    "n seeds": len(mine),
-                    "95 % interval": interval,
-                    "ours - paper": None if printed is None else value - printed,
-                }
-            )
-    frame = pd.DataFrame(rows)
+    """Paper beside ours (see `frames.comparison`); no difference where other data stand in."""
+    frame = frames.comparison(ours, theirs, columns, order)
     return _table(frame if result.profile.verdicts else frame.drop(columns="ours - paper"))
 
 
 def table(frame: pd.DataFrame) -> HTML:
-    """A frame as a table that scrolls inside the page; numbers with two decimals."""
+    """A frame as a table that scrolls inside the page."""
     return _table(frame)
 
 
@@ -113,28 +86,24 @@ def _table(frame: pd.DataFrame) -> HTML:
 
 def verdict(claim: str, result: Result) -> HTML:
     """Card with the claim's text, its test, and what the records say of it."""
-    return HTML(card(judge(claim, result)))
-
-
-def card(found: Verdict) -> str:
-    entry = paper.claims()[found.id]
-    kind = found.verdict.replace(" ", "-")
-    effect = ""
+    found = judge(claim, result)
+    entry = paper.claims()[claim]
+    lines = [
+        f"<strong>{escape(found.verdict)}</strong>: {escape(entry['says'])} "
+        f"<em>({escape(entry['where'])})</em>",
+        f"Test: {escape(entry['test'])}.",
+    ]
+    if found.text:
+        lines.append(f"Found: {escape(found.text)}.")
     if found.effect is not None:
-        effect = (
-            f"<p>Effect {found.effect:+.2f} {escape(found.unit)} "
-            f"(95 % interval {found.low:+.2f} to {found.high:+.2f}, "
-            f"{_plural(found.n, 'seed')}, profile {escape(found.profile or '')}).</p>"
+        lines.append(
+            f"Effect: {found.effect:+.2f} {escape(found.unit)} (95 % interval {found.low:+.2f} to "
+            f"{found.high:+.2f}, {_plural(found.n, 'seed')}, profile {result.profile.name})."
         )
-    if found.verdict == "not run" and found.profile:
-        effect += f"<p>Profile {escape(found.profile)} gives no verdict.</p>"
-    return (
-        f'<div class="verdict verdict-{kind}"><p><strong>{escape(found.verdict)}</strong>: '
-        f"{escape(entry['says'])} <em>({escape(entry['where'])})</em></p>"
-        f"<p>Test: {escape(entry['test'])}.</p>"
-        + (f"<p>Found: {escape(found.text)}.</p>" if found.text else "")
-        + f"{effect}</div>"
-    )
+    if not result.profile.verdicts:
+        lines.append(f"Profile {result.profile.name} gives no verdict.")
+    body = "".join(f"<p>{line}</p>" for line in lines)
+    return HTML(f'<div class="verdict verdict-{found.verdict.replace(" ", "-")}">{body}</div>')
 
 
 def scoreboard(verdicts: Sequence[Verdict], links: dict[str, str]) -> HTML:
@@ -201,13 +170,18 @@ def downloads(result: Result, frame: pd.DataFrame, figure: Figure) -> HTML:
     svg = io.StringIO()
     figure.savefig(svg, format="svg", bbox_inches="tight")
     csv = frame.drop(columns="correct", errors="ignore").to_csv(index=False)
-    seeds = ",".join(map(str, result.seeds))
-    command = f"snt chapter {result.artefact} -p profile={result.profile.name} -p seeds={seeds}"
+    chosen = {"profile": result.profile.name, "seeds": result.seeds, **result.options}
+    words = [f"-p {name}={_word(value)}" for name, value in chosen.items()]
+    command = f"snt chapter {result.artefact} {' '.join(words)}"
     links = [
         _link(f"{result.artefact}.csv", "text/csv", csv, "numbers (CSV)"),
         _link(f"{result.artefact}.svg", "image/svg+xml", svg.getvalue(), "figure (SVG)"),
     ]
     return HTML(f"<p>{' · '.join(links)} · <code>{escape(command)}</code></p>")
+
+
+def _word(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def _link(name: str, kind: str, content: str, label: str) -> str:

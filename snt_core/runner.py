@@ -11,6 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from pathlib import Path
 
 from snt_core.engine import Engine, detect
+from snt_core.errors import UserError
 from snt_core.plan import is_diverged, pending
 from snt_core.specs import Spec, TrainSpec, root
 from snt_core.store import Record, Store
@@ -143,12 +144,23 @@ def _in_parallel(
                     if share := store.progress(spec):
                         report(spec, share)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            # Others' work is safe in their checkpoints; waiting for it could take hours.
+            for process in list(pool._processes.values()):
+                process.kill()
             raise
 
 
 def _work(spec: Spec, folder: Path, engine: Engine, profile: str) -> None:
-    run(spec, Store(folder), engine, profile)
+    try:
+        run(spec, Store(folder), engine, profile)
+    except UserError:
+        raise
+    except Exception as error:
+        net = root(spec)
+        raise UserError(
+            f"{spec.kind} of {net.model} {net.approach} on {net.data}, seed {net.seed}, failed: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _follow_parent() -> None:

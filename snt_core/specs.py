@@ -126,6 +126,8 @@ class OneShotSpec:
     def __post_init__(self) -> None:
         for sparsity in self.sparsities:
             _within("sparsity", sparsity, 0, 1)
+        # 1 and 1.0 are one value and must be one id.
+        object.__setattr__(self, "sparsities", tuple(map(float, self.sparsities)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +158,11 @@ KINDS: dict[str, type[Spec]] = {s.kind: s for s in (TrainSpec, LambdaMaxSpec, On
 def canonical(value: Any) -> str:
     """JSON with one spelling per value: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def record_name(spec: Spec) -> str:
+    """`<kind>-<id>`, as its record's file is called."""
+    return f"{spec.kind}-{run_id(spec)}"
 
 
 def root(spec: Spec) -> TrainSpec:

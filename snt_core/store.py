@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from snt_core.errors import UserError
 from snt_core.files import atomic_write, store_dir
-from snt_core.specs import KINDS, Spec, canonical, from_dict, run_id, to_dict
+from snt_core.specs import KINDS, Spec, canonical, from_dict, record_name, run_id, to_dict
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +50,7 @@ class Record:
 
     @property
     def name(self) -> str:
-        return f"{self.spec.kind}-{self.id}"
+        return record_name(self.spec)
 
     def to_json(self) -> str:
         parent = getattr(self.spec, "parent", None)
@@ -102,7 +102,7 @@ class Store:
 
     def get(self, spec: Spec) -> Record | None:
         """The record of `spec`, under whatever profile it was run, or None."""
-        found = sorted(self.folder.glob(f"records/*/{spec.kind}-{run_id(spec)}.json"))
+        found = sorted(self.folder.glob(f"records/*/{record_name(spec)}.json"))
         return self._read(found[0]) if found else None
 
     def put(self, record: Record) -> Path:

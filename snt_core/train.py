@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import pickle
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -267,14 +268,18 @@ class _State:
         atomic_write(path, buffer.getvalue())
 
     def restore(self, path: Path, model: nn.Module, optimizer: Any) -> None:
-        saved = torch.load(path, map_location=self.loss.device, weights_only=True)
+        try:
+            saved = torch.load(path, map_location=self.loss.device, weights_only=True)
+            model.load_state_dict(saved["model"])
+            optimizer.load_state_dict(saved["optimizer"])
+        except (RuntimeError, pickle.UnpicklingError, KeyError, ValueError, EOFError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path} does not fit ({reason}); remove it to start anew") from error
         if saved["numerics"] != self.numerics:
             raise UserError(
                 f"{path} was begun in {saved['numerics']}, not {self.numerics}: go on with the "
                 f"options and the machine that it was begun with, or remove the file to start anew"
             )
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
         self.loss.copy_(saved["loss"])
         self.step, self.since = saved["step"], saved["since"]
         self.seconds, self.history = saved["seconds"], saved["history"]

@@ -40,7 +40,7 @@ def chosen_records(store: Store, prefix: str, sample: int) -> list[Record]:
     found = [record for record in records if record.id.startswith(wanted)]
     if not found:
         raise UserError(
-            f"no record '{prefix}' in {store.folder}; 'snt plan' and file names show ids"
+            f"no record '{prefix}' in {store.folder}; the ids are in the names of the files there"
         )
     return found
 

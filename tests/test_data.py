@@ -2,7 +2,9 @@
 
 import hashlib
 import io
+import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -218,3 +220,19 @@ def test_normalise_standardises():
     assert x.is_contiguous(memory_format=torch.channels_last)
     assert x.mean().abs() < 0.02
     assert abs(x.std() - 1) < 0.02
+
+
+REAL = os.environ.get("SNT_DATA_DIR", "")
+
+
+@pytest.mark.skipif(not Path(REAL, "cifar10").is_dir(), reason="SNT_DATA_DIR holds no CIFAR")
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_the_real_cifar(name):
+    found = data.load(name, 5000)
+    assert (len(found.train), len(found.val), len(found.test)) == (45_000, 5_000, 10_000)
+    whole = torch.cat([found.train.images, found.val.images]).numpy() / np.float32(255)
+    assert whole.mean((0, 1, 2)) == pytest.approx(found.facts.mean, abs=2e-4)
+    assert whole.std((0, 1, 2)) == pytest.approx(found.facts.std, abs=2e-4)
+    per_class = torch.cat([found.train.labels, found.val.labels]).bincount()
+    assert set(per_class.tolist()) == {50_000 // found.facts.num_classes}
+    assert set(found.test.labels.bincount().tolist()) == {10_000 // found.facts.num_classes}

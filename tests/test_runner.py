@@ -186,6 +186,7 @@ def test_workers_die_with_their_parent(tmp_path):
     deadline = time.monotonic() + 120
     while not store.is_running(spec) and time.monotonic() < deadline:
         time.sleep(0.1)
+    assert store.is_running(spec)
     child.kill()
     child.wait()
     while store.is_running(spec) and time.monotonic() < deadline:
@@ -206,6 +207,13 @@ def test_published_falls_back_to_smoke_and_prefers_what_is_complete(tmp_path, mo
     chosen = select("table4", "published", (), store)
     assert (chosen.profile.name, chosen.seeds) == ("cifar", (1,))
     assert select("table4", "published", (0,), store).profile.name == "smoke"
+    # One seed at full scale does not push aside three that are complete.
+    cifar, paper = PROFILES["cifar"], PROFILES["paper"]
+    complete |= {f"{s.kind}-{run_id(s)}" for s in table4(cifar, cifar.seeds)}
+    complete |= {f"{s.kind}-{run_id(s)}" for s in table4(paper, [0])}
+    assert select("table4", "published", (), store).profile.name == "cifar"
+    complete |= {f"{s.kind}-{run_id(s)}" for s in table4(paper, paper.seeds)}
+    assert select("table4", "published", (), store).profile.name == "paper"
 
 
 def test_reproduce_refuses_nonsense_before_any_work(tmp_path):
@@ -215,10 +223,17 @@ def test_reproduce_refuses_nonsense_before_any_work(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_standings_count_every_run(finished):
-    rows = {(r.artefact, r.profile): r for r in standings(finished[0])}
+def test_standings_count_every_run(finished, tmp_path):
+    store = Store(tmp_path)
+    net, sweep, *others = figure5(SMOKE, SMOKE.seeds)
+    for spec in (net, sweep):
+        record = dataclasses.replace(finished[1][0], spec=spec)
+        store.put(record)
+    with store.lock(others[0]) as mine:
+        rows = {(r.artefact, r.profile): r for r in standings(store)}
+    assert mine
     row = rows["figure5", "smoke"]
-    assert row.done + row.running + row.missing == len(figure5(SMOKE, SMOKE.seeds))
+    assert (row.done, row.running, row.missing) == (2, 1, len(others) - 1)
 
 
 def test_the_engine_is_not_part_of_a_runs_identity():
