@@ -50,8 +50,8 @@ class Dataset:
     digest: str
 
     def to(self, device: str) -> Dataset:
-        parts = (part.to(device) for part in (self.train, self.val, self.test))
-        return Dataset(self.name, *parts, self.facts, self.digest)
+        train, val, test = (part.to(device) for part in (self.train, self.val, self.test))
+        return Dataset(self.name, train, val, test, self.facts, self.digest)
 
 
 def load(name: str, val_size: int) -> Dataset:

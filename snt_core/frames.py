@@ -20,7 +20,7 @@ def eigenvalues(records: Iterable[Record]) -> pd.DataFrame:
     return sharpness(records)[columns]
 
 
-def _done(records: Iterable[Record], kind: str) -> Iterator[tuple[Record, dict[str, Any]]]:
+def _done(records: Iterable[Record], kind: str) -> Iterator[tuple[Any, dict[str, Any]]]:
     """Records of a kind that ended well, each with the columns that name its net."""
     for record in records:
         if record.spec.kind == kind and record.status == "done":

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from snt_core.errors import UserError, unknown
 
@@ -103,7 +103,7 @@ class LambdaMaxSpec:
 
     parent: TrainSpec
     n_samples: int
-    bn_mode: str = "eval"
+    bn_mode: Literal["eval", "train"] = "eval"
     tolerance: float = 5e-3
     max_products: int = 60
     seed: int = 0

@@ -147,7 +147,7 @@ def ptq(spec: PTQSpec, store: Store, engine: Engine, progress: Progress) -> Outc
     """Test accuracy of the quantized net before and after fine-tuning, and the curve between."""
     data = data_of(spec, engine)
     model = trained(spec.parent, store, engine)
-    bits = {"weight_bits": spec.weight_bits, "per_channel": spec.per_channel}
+    bits: dict[str, Any] = {"weight_bits": spec.weight_bits, "per_channel": spec.per_channel}
     quantized = quantize_weights(model, **bits)
     before = evaluate(quantized, data.test, data.facts)
     with engine.autocast():  # as the readings that follow it on the curve

@@ -11,7 +11,7 @@ import math
 import pickle
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,7 @@ def fit(
     reads = evaluations or recipe.epochs
     read_at = {round(steps * (i + 1) / reads) for i in range(reads)}
 
-    model.to(engine.device, memory_format=torch.channels_last)
+    model.to(engine.device).to(memory_format=torch.channels_last)
     fused = engine.fused and steps * recipe.batch_size >= WORTH_COMPILING
     fuse(model, fused)
     optimizer = optimizer_for(model, recipe)
@@ -247,10 +247,7 @@ class _State:
     step: int = 0
     since: int = 0
     seconds: float = 0.0
-    history: list[dict[str, float]] | None = None
-
-    def __post_init__(self) -> None:
-        self.history = self.history or []
+    history: list[dict[str, float]] = field(default_factory=list)
 
     def save(self, path: Path, model: nn.Module, optimizer: Any, seconds: float) -> None:
         buffer = io.BytesIO()
