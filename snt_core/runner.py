@@ -41,6 +41,7 @@ def run_all(
     todo = pending(specs, store)
     if todo:
         engine = engine or detect()
+        _see_data(todo)
         if workers > 1 and len(todo) > 1:
             _in_parallel(todo, store, engine, profile, min(workers, len(todo)), report)
         else:
@@ -48,6 +49,14 @@ def run_all(
                 run(spec, store, engine, profile, report)
     records = [store.get(spec) for spec in specs]
     return [record for record in records if record is not None]
+
+
+def _see_data(todo: Iterable[Spec]) -> None:
+    """Find, check and decode every data set before any work, so that a missing one is said first."""
+    from snt_core.data import load
+
+    for name, val_size in sorted({(root(spec).data, root(spec).val_size) for spec in todo}):
+        load(name, val_size)
 
 
 def run(spec: Spec, store: Store, engine: Engine, profile: str, report: Report = silent) -> Record:
