@@ -52,7 +52,7 @@ def run_all(
 
 
 def _see_data(todo: Iterable[Spec]) -> None:
-    """Find, check and decode every data set before any work, so that a missing one is said first."""
+    """Find, check and decode every data set first, so that a missing one is said before work."""
     from snt_core.data import load
 
     for name, val_size in sorted({(root(spec).data, root(spec).val_size) for spec in todo}):
