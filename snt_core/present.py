@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
 
@@ -131,7 +132,11 @@ def scoreboard(verdicts: Sequence[Verdict], links: dict[str, str]) -> HTML:
         f"<th>{h}</th>"
         for h in ("claim", "the paper says", "verdict", "effect [95 %]", "profile", "seeds")
     )
+    kinds = Counter(found.verdict for found in verdicts)
+    order = ("reproduced", "partly", "not", "not run")
+    tally = ", ".join(f"{kinds[kind]} {kind}" for kind in order)
     return HTML(
+        f"<p>Of {len(verdicts)} claims: {tally}.</p>"
         f'<div class="table-scroll"><table class="dataframe scoreboard"><thead><tr>{head}</tr>'
         f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
@@ -146,7 +151,7 @@ def provenance(result: Result) -> HTML:
             "seed": root(record.spec).seed,
             "images": record.n_samples,
             "status": record.status,
-            "started": record.provenance["started"],
+            "started (UTC)": record.provenance["started"][:16].replace("T", " "),
             "seconds": record.provenance["seconds"],
             "memory (MB)": record.provenance["peak_memory_mb"],
             "dtype": record.provenance["dtype"],
