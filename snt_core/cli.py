@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from snt_core import chapters as book_chapters
 from snt_core import claims as paper_claims
@@ -102,7 +102,7 @@ def plan(profile: ProfileOption, only: OnlyOption = "", seeds: SeedsOption = "")
     if not todo:
         out.print("Nothing is missing.")
         return
-    table = Table("run", "net", "seed", "about", "resumes at")
+    table = Table(Column("run", no_wrap=True), "net", "seed", "about", "resumes at")
     for step in todo:
         net = root(step.spec)
         table.add_row(
@@ -224,6 +224,7 @@ def verify(
     store = open_store()
     differs = False
     for found in chosen_records(store, record, sample):
+        print(f"{found.name}: took {_clock(found.provenance['seconds'])}, running it again")
         result = run_again(found, store)
         differs |= not result.same
         print(f"{found.name}: {result.text}")
