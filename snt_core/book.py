@@ -23,11 +23,10 @@ from typing import TYPE_CHECKING, Any
 from snt_core.chapters import Chapter, chapters, execute_all, verify_executed
 from snt_core.errors import UserError
 from snt_core.files import PROJECT, store_dir
+from snt_core.profiles import PUBLISHED
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
-
-PUBLISHED = "published"
 
 
 def build(

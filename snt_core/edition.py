@@ -25,7 +25,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Result:
-    """The records of a selection."""
+    """The records of a selection, and the `options` that it was made with."""
 
     artefact: str
     profile: Profile

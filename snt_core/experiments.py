@@ -17,7 +17,7 @@ APPROACHES = {
 LABELS = {"adam": "ADAM", "sam": "SAM", "preact": "+Preact", "arch": "ARCH"}  # as in the paper
 LR = 1e-2  # short tries on CIFAR-100 are in the book's assumptions
 WEIGHT_DECAY = 0.05
-RHO = {"cifar10": 0.05, "cifar100": 0.1}  # Foret et al. 2021, Table 4: best radius of each
+RHO = {"cifar10": 0.05, "cifar100": 0.1}  # as Foret et al. 2021 on these data
 
 
 def training(

@@ -20,9 +20,7 @@ from snt_core.engine import Engine
 from snt_core.facts import FACTS
 from snt_core.specs import LambdaMaxSpec, OneShotSpec, PTQSpec, Spec, TrainSpec, root
 from snt_core.store import Store
-from snt_core.train import Diverged, Evaluation, evaluate, fit
-
-Progress = Callable[[int, int], None]
+from snt_core.train import Diverged, Evaluation, Fit, Progress, evaluate, fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +69,17 @@ def packed(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
+def _after_fit(metrics: dict[str, Any], n_samples: int, engine: Engine, done: Fit) -> Outcome:
+    return Outcome(
+        metrics=metrics,
+        n_samples=n_samples,
+        dtype=engine.dtype,
+        fused=done.fused,
+        earlier=done.earlier,
+        resumed_at_step=done.resumed,
+    )
+
+
 def train(spec: TrainSpec, store: Store, engine: Engine, progress: Progress) -> Outcome:
     """Trains, keeps the weights, reads the test set once."""
     data = data_of(spec, engine)
@@ -97,14 +106,7 @@ def train(spec: TrainSpec, store: Store, engine: Engine, progress: Progress) -> 
         "steps": done.steps,
         "parameters": sum(p.numel() for p in model.parameters()),
     }
-    return Outcome(
-        metrics=metrics,
-        n_samples=len(data.test),
-        dtype=engine.dtype,
-        fused=done.fused,
-        earlier=done.earlier,
-        resumed_at_step=done.resumed,
-    )
+    return _after_fit(metrics, len(data.test), engine, done)
 
 
 def sharpness(spec: LambdaMaxSpec, store: Store, engine: Engine, progress: Progress) -> Outcome:
@@ -179,14 +181,7 @@ def ptq(spec: PTQSpec, store: Store, engine: Engine, progress: Progress) -> Outc
         "curve": [first, *done.history],
         "steps": done.steps,
     }
-    return Outcome(
-        metrics=metrics,
-        n_samples=len(data.test),
-        dtype=engine.dtype,
-        fused=done.fused,
-        earlier=done.earlier,
-        resumed_at_step=done.resumed,
-    )
+    return _after_fit(metrics, len(data.test), engine, done)
 
 
 STAGES: dict[str, Callable[[Any, Store, Engine, Progress], Outcome]] = {

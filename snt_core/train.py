@@ -119,6 +119,7 @@ def fit(
 
     Raises:
         Diverged: the loss stopped being finite.
+        UserError: the checkpoint is another net's, damaged, or of another number format.
     """
     per_epoch = max(1, len(data.train) // recipe.batch_size)
     steps = recipe.epochs * per_epoch
