@@ -6,6 +6,7 @@ block = nn.Sequential(SNTActivation(64), nn.Conv2d(64, 64, 3, padding=1), nn.Bat
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -50,6 +51,11 @@ class SNTActivation(nn.Module):
 
 @cache
 def _compiled():
+    # A kernel for each shape: which kernel of dynamic shapes runs depends on the shapes before it,
+    # and with it the last bits. A net can have more shapes (MobileNet-V1: 10, and as many without
+    # gradients) than torch compiles by default (8), and runs the others as plain operations.
+    config = torch._dynamo.config
+    config.recompile_limit = config.accumulated_recompile_limit
     return torch.compile(snt_activation, dynamic=False)
 
 
@@ -66,6 +72,8 @@ def is_preact(variant: str) -> bool:
     return variant != "base"
 
 
-def activation(variant: str, channels: int) -> nn.Module:
-    """ReLU in `base` and `preact`, Eq. (1) in `snt`."""
-    return SNTActivation(channels) if variant == "snt" else nn.ReLU()
+def activation(
+    variant: str, channels: int, *, dim: int = 1, plain: Callable[[], nn.Module] = nn.ReLU
+) -> nn.Module:
+    """Eq. (1) in `snt` and its kin (`snt-...`), `plain` in `base` and `preact`."""
+    return SNTActivation(channels, dim=dim) if variant.startswith("snt") else plain()

@@ -1,9 +1,13 @@
 """Eq. (1) against its printed definition, and the parameter counts of the nets."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.utils import counters
 
+from snt_core import transform
 from snt_core.engine import can_compile
 from snt_core.models import build
 from snt_core.transform import SNTActivation, fuse, snt_activation
@@ -70,6 +74,18 @@ def test_fused_equals_plain():
         results.append([y, x.grad, *(p.grad for p in act.parameters())])
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-3)
+
+
+def test_every_shape_of_a_net_is_compiled(monkeypatch):
+    """MobileNet-V1 has ten shapes, and as many without gradients: more than torch's default."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    act = fuse(SNTActivation(3))
+    transform._compiled.cache_clear()
+    before = counters["frames"]["ok"]
+    for size in range(2, 22):
+        act(torch.randn(1, 3, size, size))
+    transform._compiled.cache_clear()
+    assert counters["frames"]["ok"] == before + 20
 
 
 # He et al. 2016, Table 6: 0.27 M for ten classes. Counted by hand: the convolutions and batch

@@ -1,0 +1,74 @@
+"""MobileNet-V1 (Howard et al. 2017, Table 1) for 32x32 images: a stem without stride.
+
+base:         depthwise 3x3 -> BN -> ReLU -> pointwise 1x1 -> BN -> ReLU
+preact, snt:  act -> depthwise -> BN -> act -> pointwise -> BN   (one act before pooling)
+
+`snt-nofinal` is `snt` without that last act.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+
+from snt_core.models.layers import conv_bn, depthwise_bn
+from snt_core.transform import activation, is_preact
+
+VARIANTS = ("base", "preact", "snt", "snt-nofinal")
+
+# output channels and stride of the thirteen blocks
+BLOCKS = (
+    (64, 1),
+    (128, 2),
+    (128, 1),
+    (256, 2),
+    (256, 1),
+    (512, 2),
+    *((512, 1),) * 5,
+    (1024, 2),
+    (1024, 1),
+)
+
+
+def block(c_in: int, c_out: int, stride: int, variant: str) -> nn.Sequential:
+    """`B c_in H W` to `B c_out H/stride W/stride`."""
+    pre = is_preact(variant)
+    return nn.Sequential(
+        OrderedDict(
+            before=activation(variant, c_in) if pre else nn.Identity(),
+            depthwise=depthwise_bn(c_in, 3, stride),
+            between=activation(variant, c_in),
+            pointwise=conv_bn(c_in, c_out, 1),
+            after=nn.Identity() if pre else activation(variant, c_out),
+        )
+    )
+
+
+class MobileNetV1(nn.Module):
+    """Stem, thirteen separable blocks from 32x32 to 2x2, mean over positions, classifier."""
+
+    def __init__(self, variant: str, num_classes: int) -> None:
+        super().__init__()
+        pre = is_preact(variant)
+        c_in = 32
+        self.stem = conv_bn(3, c_in, 3)
+        self.stem_act = nn.Identity() if pre else activation(variant, c_in)
+        blocks = []
+        for c_out, stride in BLOCKS:
+            blocks.append(block(c_in, c_out, stride, variant))
+            c_in = c_out
+        self.blocks = nn.Sequential(*blocks)
+        last = pre and variant != "snt-nofinal"
+        self.last_act = activation(variant, c_in) if last else nn.Identity()
+        self.head = nn.Linear(c_in, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`B 3 H W` to logits `B num_classes`."""
+        x = self.blocks(self.stem_act(self.stem(x)))
+        return self.head(self.last_act(x).mean(dim=(2, 3)))
+
+
+def mobilenet_v1(variant: str, num_classes: int) -> MobileNetV1:
+    """4.2 M parameters with 1000 classes, 3.2 M with ten."""
+    return MobileNetV1(variant, num_classes)
