@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import prune
 
-from snt_core.compress.prune import magnitude_masks, prunable, prune_magnitude, sparsity
+from snt_core.compress.prune import (
+    LAYERS,
+    exponential_sparsity,
+    magnitude_masks,
+    prunable,
+    prune_iterative,
+    prune_magnitude,
+    sparsity,
+)
 
 TOTAL = 54 + 24 + 30  # conv, grouped conv without bias, linear
 
@@ -112,3 +120,97 @@ def test_a_model_without_weights_is_named() -> None:
         magnitude_masks(nn.BatchNorm2d(3), 0.5)
     with pytest.raises(ValueError, match="no convolution or linear layer"):
         sparsity(nn.ReLU())
+
+
+# iterative ----------------------------------------------------------------------------------
+
+
+def nudge(model: nn.Module) -> None:
+    """A step that moves every trainable weight, pruned ones too if nothing holds them."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
+    optimizer.zero_grad()
+    x = torch.randn(8, 5, generator=torch.Generator().manual_seed(1))
+    for weight in (m.weight for m in model.modules() if isinstance(m, nn.Linear)):
+        (x[:, : weight.shape[1]] @ weight.T).square().sum().backward()
+    optimizer.step()
+
+
+def finetune(steps: int, seen: list[float] | None = None):
+    def train(model, after_step):
+        for i in range(steps):
+            nudge(model)
+            after_step((i + 1) / steps)
+            if seen is not None:
+                weights = [m.weight for m in model.modules() if isinstance(m, LAYERS)]
+                zeros = sum(int((w == 0).sum()) for w in weights)
+                seen.append(zeros / sum(w.numel() for w in weights))
+
+    return train
+
+
+def test_every_round_ends_at_its_sparsity_and_pruned_weights_stay_away():
+    model, gone = net(), None
+    rounds = list(prune_iterative(model, (0.3, 0.6, 0.9), finetune(10)))
+    assert [level for level, _ in rounds] == [0.3, 0.6, 0.9]
+    for level, pruned in rounds:
+        assert sparsity(pruned) == round(level * TOTAL) / TOTAL
+        assert list(pruned.state_dict()) == list(model.state_dict())
+        zero = torch.cat([(w == 0).flatten() for w in prunable(pruned).values()])
+        assert gone is None or bool((gone <= zero).all())
+        gone = zero
+    assert sparsity(model) == 0
+
+
+def test_sparsity_rises_along_the_exponential_in_the_first_half_of_a_round():
+    seen: list[float] = []
+    list(prune_iterative(net(), (0.8,), finetune(40, seen)))
+    for i, share in enumerate(seen):
+        expected = 1 - 0.2 ** min(1.0, (i + 1) / 20)  # the density goes from 1 to 0.2
+        assert share == pytest.approx(expected, abs=0.5 / TOTAL + 1e-9)
+
+
+def test_the_exponential_by_hand():
+    assert exponential_sparsity(0.0, 0.75, 0.5) == pytest.approx(0.5)  # 1, 1/2, 1/4 are left
+    assert exponential_sparsity(0.5, 0.9, 0.0) == pytest.approx(0.5)
+    assert exponential_sparsity(0.5, 0.9, 1.0) == pytest.approx(0.9)
+    assert exponential_sparsity(0.0, 1.0, 0.25) == 0.25
+
+
+def test_training_moves_what_is_left():
+    model = net()
+    (_, pruned), *_ = prune_iterative(model, (0.5,), finetune(4))
+    before, after = (prunable(m)["5.weight"] for m in (model, pruned))
+    kept = after != 0
+    assert kept.any()
+    assert not torch.equal(before[kept], after[kept])
+
+
+def test_a_round_that_resumes_from_its_state_dict_ends_the_same():
+    """The masks are buffers: loaded in the middle of a round, they hold what went before."""
+    states = []
+
+    def train(model, after_step, first=0, stop=10):
+        for i in range(first, stop):
+            nudge(model)
+            after_step((i + 1) / 10)
+            if i == 2:
+                states.append(copy.deepcopy(model.state_dict()))
+
+    (_, whole), *_ = prune_iterative(net(), (0.7,), train)
+
+    def resumed(model, after_step):
+        model.load_state_dict(states[0])
+        train(model, after_step, first=3)
+
+    (_, again), *_ = prune_iterative(net(), (0.7,), resumed)
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[name]), name
+
+
+def test_iterative_pruning_refuses_what_makes_no_sense():
+    with pytest.raises(ValueError, match=r"0\.3 comes after 0\.6"):
+        list(prune_iterative(net(), (0.6, 0.3), finetune(2)))
+    tied = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    tied[1].weight = tied[0].weight
+    with pytest.raises(ValueError, match="share a weight"):
+        next(prune_iterative(tied, (0.5,), finetune(2)))

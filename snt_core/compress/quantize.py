@@ -50,7 +50,7 @@ def codes(weight: Tensor, weight_bits: int, per_channel: bool = False) -> tuple[
     """
     if not weight.isfinite().all():
         raise ValueError("the weight has entries that are not finite")
-    rounded, scale = _round(weight.detach(), _checked(weight_bits), per_channel)
+    rounded, scale = _round(weight.detach(), checked_bits("weight_bits", weight_bits), per_channel)
     return rounded.to(torch.int8), scale
 
 
@@ -66,7 +66,7 @@ def fake_quantize_weights(
     Raises:
         ValueError: ``weight_bits`` is outside 2..8.
     """
-    _checked(weight_bits)
+    checked_bits("weight_bits", weight_bits)
     model = copy.deepcopy(model)
     for module in list(model.modules()):
         if isinstance(module, LAYERS):
@@ -130,7 +130,12 @@ def _is_fake_quantized(module: nn.Module) -> bool:
     return any(isinstance(p, FakeQuantize) for p in module.parametrizations.weight)
 
 
-def _checked(weight_bits: int) -> int:
-    if weight_bits not in range(2, 9):
-        raise ValueError(f"weight_bits {weight_bits} is outside 2..8")
-    return weight_bits
+def checked_bits(name: str, bits: int) -> int:
+    """The bits as they are.
+
+    Raises:
+        ValueError: they are outside 2..8; the message names the argument.
+    """
+    if bits not in range(2, 9):
+        raise ValueError(f"{name} {bits} is outside 2..8")
+    return bits
