@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -111,9 +111,9 @@ def lambda_max(
     """
     if max_products < 1 or not tolerance > 0:
         raise ValueError(f"max_products {max_products} must be >= 1, tolerance {tolerance} > 0")
-    product = _Hessian(model, images, labels, batch_size, bn_mode, preprocess)
+    product = Hessian(model, images, labels, batch_size, bn_mode, preprocess)
     start = torch.randn(product.size, generator=torch.Generator().manual_seed(seed))
-    value, residual, products = _lanczos(product, start.to(product.like), max_products, tolerance)
+    value, residual, products = _largest(product, start.to(product.like), max_products, tolerance)
     return LambdaMax(
         value=value,
         residual=residual,
@@ -142,10 +142,10 @@ def hvp(
     Raises:
         ValueError: as :func:`lambda_max`, or the vector has another length.
     """
-    return _Hessian(model, images, labels, batch_size, bn_mode, preprocess)(vector)
+    return Hessian(model, images, labels, batch_size, bn_mode, preprocess)(vector)
 
 
-class _Hessian:
+class Hessian:
     """The linear map v -> Hv of one model and one set of images."""
 
     def __init__(
@@ -239,10 +239,17 @@ def _reverse_slope(loss: Loss, params: Params, direction: Params) -> tuple[Tenso
     return value, sum((g * v).sum() for g, v in zip(rows, direction.values(), strict=True))
 
 
-def _lanczos(
-    product: Callable[[Tensor], Tensor], start: Tensor, max_products: int, tolerance: float
-) -> tuple[float, float, int]:
-    """Largest Ritz value, its relative residual and the products used."""
+def lanczos(
+    product: Callable[[Tensor], Tensor], start: Tensor, max_products: int
+) -> Iterator[tuple[Tensor, Tensor, float]]:
+    r"""Ritz pairs of a symmetric map after 1, 2, ... products, with full reorthogonalisation.
+
+    Yields:
+        The k eigenvalues of the k x k tridiagonal matrix (float64, ascending), its eigenvectors
+        (columns; the first row is their share of ``start``), and the length :math:`\beta_k` of what
+        the next product adds. It ends before ``max_products`` where the Krylov space is invariant.
+        One vector is kept for each product.
+    """
     basis = [start / start.norm()]
     t = torch.zeros(max_products + 1, max_products + 1, dtype=torch.float64)
     for k in range(max_products):
@@ -252,11 +259,21 @@ def _lanczos(
             w = w - torch.dot(q, w) * q
         beta = t[k + 1, k] = w.norm().double().cpu()  # eigh reads the lower triangle
         values, vectors = torch.linalg.eigh(t[: k + 1, : k + 1])
-        value, error = values[-1].item(), (beta * vectors[-1, -1]).abs().item()
-        residual = error / abs(value) if value else math.inf if error else 0.0
+        yield values, vectors, beta.item()
         # at rounding level the Krylov space is invariant, and a next vector would be noise
         rounding = 10 * torch.finfo(start.dtype).eps * values.abs().max()
-        if residual <= tolerance or beta <= rounding or k + 1 == start.numel():
-            break
+        if beta <= rounding or k + 1 == start.numel():
+            return
         basis.append(w / beta.to(w))
-    return value, residual, k + 1
+
+
+def _largest(
+    product: Callable[[Tensor], Tensor], start: Tensor, max_products: int, tolerance: float
+) -> tuple[float, float, int]:
+    """Largest Ritz value, its relative residual and the products used."""
+    for values, vectors, beta in lanczos(product, start, max_products):
+        value, error = values[-1].item(), beta * vectors[-1, -1].abs().item()
+        residual = error / abs(value) if value else math.inf if error else 0.0
+        if residual <= tolerance:
+            break
+    return value, residual, len(values)

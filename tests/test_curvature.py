@@ -16,7 +16,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from snt_core.curvature import _forward_slope, _Hessian, _reverse_slope, hvp, lambda_max
+from snt_core.curvature import Hessian, _forward_slope, _reverse_slope, hvp, lambda_max
 
 N, CLASSES = 37, 3
 
@@ -130,7 +130,7 @@ def test_equals_central_differences_of_the_gradient(name: str) -> None:
 @pytest.mark.parametrize("bn_mode", ["eval", "train"])
 def test_forward_mode_serves_only_where_it_is_right(bn_mode: str) -> None:
     model, images, labels = problem("plain")
-    product = _Hessian(model, images, labels, 8, bn_mode, None)
+    product = Hessian(model, images, labels, 8, bn_mode, None)
     assert product.slope is (_forward_slope if bn_mode == "eval" else _reverse_slope)
 
 
