@@ -1,29 +1,46 @@
-"""Data sets as uint8 tensors in one canonical order, split into train, validation and test.
+"""Data sets as uint8 images in one canonical order, split into train, validation and test.
 
-Images are ordered by the hash of their pixels, so that the split and every sample drawn from it
-are the same whatever file layout they came from.
+Images are ordered by the hash of their pixels (streamed ones by that of their path), so that the
+split and every sample drawn from it are the same whatever file layout they came from.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Generator, Tensor
+from torch import Tensor
 
+from snt_core.augment import augment, generator
 from snt_core.errors import UserError, unknown
 from snt_core.facts import FACTS, Facts
 from snt_core.files import atomic_write, cache_dir, data_dir
 
+if TYPE_CHECKING:
+    from snt_core.imagenet import Streamed
+
+
+class Draw(NamedTuple):
+    """What one training step sees: `rows` (int64) of the split, at `step` of the run."""
+
+    step: int
+    epoch: int
+    rows: Tensor
+
 
 @dataclass(frozen=True)
 class Split:
-    """`images` uint8 `N H W C`, `labels` int64 `N`."""
+    """`images` uint8 `N H W C`, `labels` int64 `N`, in memory.
+
+    `snt_core.imagenet.Streamed` can do all the same, except that it has no `images`; so whoever
+    wants pixels asks for `tensors` or `batches`.
+    """
 
     images: Tensor
     labels: Tensor
@@ -37,36 +54,72 @@ class Split:
     def to(self, device: str) -> Split:
         return Split(self.images.to(device), self.labels.to(device))
 
+    def tensors(self, n: int) -> Split:
+        """The first `n` images (or all, if there are fewer) in memory."""
+        return self[:n]
+
+    def batches(self, size: int) -> Iterator[Split]:
+        """All images in order, the last batch as small as it is."""
+        for start in range(0, len(self), size):
+            yield self[start : start + size]
+
+    def drawn(
+        self, draws: Iterable[Draw], name: str, seed: int, share: slice = slice(None)
+    ) -> Iterator[Split]:
+        """For each draw this rank's `share` of its batch, augmented as `name` says.
+
+        The whole batch is augmented first, so that ranks together see what one process would.
+        """
+        device = str(self.images.device)
+        for draw in draws:
+            rows = draw.rows.to(device)
+            images = augment(self.images[rows], name, generator(device, seed, 1, draw.step))
+            yield Split(images[share], self.labels[rows][share])
+
 
 @dataclass(frozen=True)
 class Dataset:
-    """`digest` names the exact pixels and labels, whatever files they came from."""
+    """`digest` names the exact pixels and labels, whatever files they came from.
+
+    For a streamed data set it names paths and sizes of files.
+    """
 
     name: str
-    train: Split
-    val: Split
-    test: Split
+    train: Split | Streamed
+    val: Split | Streamed
+    test: Split | Streamed
     facts: Facts
     digest: str
 
     def to(self, device: str) -> Dataset:
         train, val, test = (part.to(device) for part in (self.train, self.val, self.test))
-        return Dataset(self.name, train, val, test, self.facts, self.digest)
+        return replace(self, train=train, val=val, test=test)
 
 
 def load(name: str, val_size: int) -> Dataset:
     """The data set with its first `val_size` training images set apart for validation.
 
     CIFAR is read from `SNT_DATA_DIR` (see `snt_core.cifar`) once and from a decoded cache
-    after that. Raises UserError when it is missing or is not what `FACTS` says.
+    after that; ImageNet stays on disk (see `snt_core.imagenet`), and a copy without training
+    images has empty `train` and `val`. Raises UserError when a data set is missing or is not what
+    `FACTS` says.
     """
     if name not in FACTS:
         raise unknown("data set", name, FACTS)
-    facts = FACTS[name]
-    if not 0 < val_size < facts.train:
-        raise UserError(f"val_size is {val_size}; {name} allows 1 to {facts.train - 1}")
-    train, test, digest = _digits() if name == "digits" else _cached(name)
-    return Dataset(name, train[val_size:], train[:val_size], test, facts, digest)
+    train, test, digest = _parts(name)
+    if len(train) and not 0 < val_size < len(train):
+        raise UserError(f"val_size is {val_size}; {name} allows 1 to {len(train) - 1}")
+    return Dataset(name, train[val_size:], train[:val_size], test, FACTS[name], digest)
+
+
+def _parts(name: str) -> tuple[Split | Streamed, Split | Streamed, str]:
+    if name in ("digits", "few-digits"):
+        return _digits(name)
+    if name == "imagenet":
+        from snt_core import imagenet
+
+        return imagenet.read(data_dir() / name, FACTS[name].size)
+    return _cached(name)
 
 
 def normalise(images: Tensor, facts: Facts) -> Tensor:
@@ -74,25 +127,6 @@ def normalise(images: Tensor, facts: Facts) -> Tensor:
     mean = torch.tensor(facts.mean, device=images.device) * 255
     std = torch.tensor(facts.std, device=images.device) * 255
     return ((images - mean) / std).permute(0, 3, 1, 2)
-
-
-def crop_flip(images: Tensor, generator: Generator, pad: int = 4) -> Tensor:
-    """Random crop after zero padding, and a left-right flip of every other image on average.
-
-    uint8 `B H W C` in and out, the whole batch at once on its device.
-    """
-    b, h, w, _ = images.shape
-    device = images.device
-
-    def draw(high: int) -> Tensor:
-        return torch.randint(high, (b, 1), generator=generator, device=device)
-
-    rows = draw(2 * pad + 1) + torch.arange(h, device=device)
-    cols = draw(2 * pad + 1) + torch.arange(w, device=device)
-    cols = torch.where(draw(2) == 1, cols.flip(1), cols)
-    padded = F.pad(images, (0, 0, pad, pad, pad, pad))
-    batch = torch.arange(b, device=device)[:, None, None]
-    return padded[batch, rows[:, :, None], cols[:, None, :]]
 
 
 def canonical_order(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -108,10 +142,11 @@ def check(name: str, images: np.ndarray, labels: np.ndarray, part: str) -> None:
     """Raise UserError unless counts, shape, classes and (for train) channel means are right."""
     facts = FACTS[name]
     count = getattr(facts, part)
-    if images.shape != (count, 32, 32, 3) or images.dtype != np.uint8:
+    shape = (count, facts.size, facts.size, 3)
+    if images.shape != shape or images.dtype != np.uint8:
         raise UserError(
-            f"{name} {part} images are {images.dtype} {images.shape}; expected uint8 "
-            f"{(count, 32, 32, 3)}: fetch the files again"
+            f"{name} {part} images are {images.dtype} {images.shape}; expected uint8 {shape}: "
+            f"fetch the files again"
         )
     found = np.unique(labels)
     if len(labels) != count or not np.array_equal(found, np.arange(facts.num_classes)):
@@ -145,8 +180,11 @@ def _finish(name: str, parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> Parts
     return splits[0], splits[1], digest.hexdigest()[:16]
 
 
-def _digits() -> Parts:
-    """scikit-learn's 8x8 digits, each pixel grown to 4x4 and repeated in three channels."""
+def _digits(name: str) -> Parts:
+    """scikit-learn's 8x8 digits, each pixel grown to 4x4 and repeated in three channels.
+
+    Of few-digits the first in canonical order, as many as `FACTS` says.
+    """
     from sklearn.datasets import load_digits
 
     raw = load_digits()
@@ -154,9 +192,9 @@ def _digits() -> Parts:
     images = np.repeat(grey.repeat(4, axis=1).repeat(4, axis=2)[..., None], 3, axis=3)
     order = canonical_order(images, raw.target)
     images, labels = images[order], raw.target[order]
-    test = FACTS["digits"].test
-    parts = {"test": (images[:test], labels[:test]), "train": (images[test:], labels[test:])}
-    return _finish("digits", parts)
+    test, end = FACTS[name].test, FACTS[name].test + FACTS[name].train
+    parts = {"test": (images[:test], labels[:test]), "train": (images[test:end], labels[test:end])}
+    return _finish(name, parts)
 
 
 def _cached(name: str) -> Parts:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 class Facts:
     """What a data set must look like; anything else is refused on load.
 
-    `mean` and `std` are per channel over the training images scaled to [0, 1].
+    `mean` and `std` are per channel over the training images scaled to [0, 1], `size` is the
+    images' height and width. A net trained elsewhere may want other statistics:
+    `dataclasses.replace(data, facts=dataclasses.replace(data.facts, mean=..., std=...))`.
     """
 
     num_classes: int
@@ -17,6 +19,7 @@ class Facts:
     test: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    size: int = 32
 
 
 FACTS = {
@@ -26,6 +29,13 @@ FACTS = {
         test=360,
         mean=(0.3056, 0.3056, 0.3056),
         std=(0.3760, 0.3760, 0.3760),
+    ),
+    "few-digits": Facts(
+        num_classes=10,
+        train=480,
+        test=120,
+        mean=(0.3040, 0.3040, 0.3040),
+        std=(0.3753, 0.3753, 0.3753),
     ),
     "cifar10": Facts(
         num_classes=10,
@@ -40,5 +50,14 @@ FACTS = {
         test=10_000,
         mean=(0.50708, 0.48655, 0.44092),
         std=(0.26733, 0.25644, 0.27615),
+    ),
+    # Streamed from a folder that may hold a part of it: the counts are those of the whole.
+    "imagenet": Facts(
+        num_classes=1000,
+        train=1_281_167,
+        test=50_000,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        size=224,
     ),
 }

@@ -6,27 +6,29 @@ draws what the uninterrupted one would have drawn.
 
 from __future__ import annotations
 
-import io
 import math
-import pickle
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
-from snt_core.data import Dataset, Facts, Split, crop_flip, normalise
+from snt_core import distributed
+from snt_core.augment import generator
+from snt_core.checkpoint import State
+from snt_core.data import Dataset, Draw, Facts, Split, normalise
 from snt_core.engine import Engine
 from snt_core.errors import UserError
-from snt_core.files import atomic_write
 from snt_core.sam import SAM
 from snt_core.specs import Recipe
 from snt_core.transform import SNTActivation, fuse
+
+if TYPE_CHECKING:
+    from snt_core.imagenet import Streamed
 
 CHECK_EVERY = 20  # steps between looks at the loss and the clock
 SAVE_EVERY = 30.0  # seconds of work between checkpoints
@@ -67,12 +69,6 @@ class Fit:
     fused: bool
 
 
-def generator(device: str, *keys: int) -> Generator:
-    """Random stream that belongs to `keys` alone."""
-    seed = int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    return Generator(device).manual_seed(seed)
-
-
 def learning_rate(step: int, steps: int, warmup: int, peak: float) -> float:
     """Linear warm-up over `warmup` steps, then half a cosine from `peak` to zero at `steps`."""
     if step < warmup:
@@ -81,13 +77,20 @@ def learning_rate(step: int, steps: int, warmup: int, peak: float) -> float:
 
 
 def optimizer_for(model: nn.Module, recipe: Recipe) -> SAM | torch.optim.Optimizer:
-    """Adam with decoupled weight decay on weight matrices and kernels only; SAM around it."""
+    """Adam with decoupled weight decay; SAM around it.
+
+    Decay acts on weight matrices and kernels, and on parameters named `clip_alpha`: PACT
+    regularises its clipping levels like weights (Choi et al., 2018, arXiv:1805.06085, sec. 3).
+    """
     spared = {
         id(p) for m in model.modules() if isinstance(m, SNTActivation) for p in m.parameters()
     }
-    params = [p for p in model.parameters() if p.requires_grad]
-    decayed = [p for p in params if p.ndim > 1 and id(p) not in spared]
-    others = [p for p in params if p.ndim <= 1 or id(p) in spared]
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, p in model.named_parameters():
+        weight = p.ndim > 1 and id(p) not in spared
+        if p.requires_grad:
+            (decayed if weight or name.split(".")[-1] == "clip_alpha" else others).append(p)
     groups = [
         {"params": decayed, "weight_decay": recipe.weight_decay},
         {"params": others, "weight_decay": 0.0},
@@ -96,6 +99,11 @@ def optimizer_for(model: nn.Module, recipe: Recipe) -> SAM | torch.optim.Optimiz
     if recipe.optimizer == "adam":
         return adam
     return SAM(adam, rho=recipe.rho, adaptive=recipe.adaptive, buffers=model.buffers())
+
+
+def steps_of(recipe: Recipe, data: Dataset) -> int:
+    """Steps of a training; the ragged rest of each epoch is left out."""
+    return recipe.epochs * max(1, len(data.train) // recipe.batch_size)
 
 
 def fit(
@@ -108,21 +116,32 @@ def fit(
     evaluations: int | None = None,
     checkpoint: Path | None = None,
     progress: Progress = lambda done, total: None,
+    after_step: Callable[[int], None] | None = None,
 ) -> Fit:
     """Train `model` in place on `data.train`; `data` must lie on `engine.device`.
 
+    Under torchrun every rank calls it alike (see `snt_core.distributed`); rank 0 alone evaluates,
+    writes the checkpoint and reports, and all leave with its net and its history.
+
     Args:
         evaluations: how often validation accuracy is read, evenly spaced (default: every epoch).
-        checkpoint: file that holds the state under way; if it exists the run goes on from it and
-            ends bitwise equal to an uninterrupted one (CPU, same thread count).
+        checkpoint: file that holds the state under way, where every rank can read it; if it exists
+            the run goes on from it and ends bitwise equal to an uninterrupted one (CPU, same
+            thread count).
         progress: called with steps done and steps in all.
+        after_step: called with steps done after each of the optimizer's steps, before evaluation
+            and checkpoint; it may change the weights, say put pruned ones back to zero.
 
     Raises:
         Diverged: the loss stopped being finite.
-        UserError: the checkpoint is another net's, damaged, or of another number format.
+        UserError: the checkpoint is another net's, damaged, or of another number format or number
+            of ranks; there are no training images; a batch does not divide among the ranks.
     """
-    per_epoch = max(1, len(data.train) // recipe.batch_size)
-    steps = recipe.epochs * per_epoch
+    if not len(data.train):
+        place = f"SNT_DATA_DIR/{data.name}/train"
+        raise UserError(f"{data.name} has no training images; they belong in {place}")
+    steps = steps_of(recipe, data)
+    per_epoch = steps // recipe.epochs
     warmup = round(recipe.warmup_epochs * per_epoch)
     reads = evaluations or recipe.epochs
     read_at = {round(steps * (i + 1) / reads) for i in range(reads)}
@@ -132,9 +151,10 @@ def fit(
     fuse(model, fused)
     optimizer = optimizer_for(model, recipe)
     loss = torch.zeros((), dtype=torch.float64, device=engine.device)
-    state = _State(loss, numerics=f"{engine.dtype}{', fused' if fused else ''}")
+    state = State(loss, numerics=_numerics(engine, fused))
     if checkpoint is not None and checkpoint.exists():
         state.restore(checkpoint, model, optimizer)
+    _follow_main(model)
     first = state.step
     started = saved = time.monotonic()
 
@@ -143,47 +163,63 @@ def fit(
         rate = learning_rate(step, steps, warmup, recipe.lr)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        state.loss += _update(model, optimizer, images, labels, engine)
+        state.loss += update(model, optimizer, images, labels, engine)
         state.step, state.since = step + 1, state.since + 1
+        if after_step is not None:
+            after_step(state.step)
         read, checked = state.step in read_at, state.step % CHECK_EVERY == 0
         if (read or checked) and not math.isfinite(state.loss):
             raise Diverged(state.step)
         if read:
             state.history.append(_read(model, data, engine, state, per_epoch, rate))
             model.train()
-        if checked:
+        if checked and distributed.is_main():
             progress(state.step, steps)
             now = time.monotonic()
             if checkpoint is not None and now - saved > SAVE_EVERY:
                 state.save(checkpoint, model, optimizer, now - started)
                 saved = now
+    _follow_main(model)
     fuse(model, False)
     model.eval()
     return Fit(state.history, steps, state.seconds, first, fused)
 
 
+def _numerics(engine: Engine, fused: bool) -> str:
+    """What a run must go on with to end as if it had not been interrupted."""
+    ranks = distributed.count()
+    return f"{engine.dtype}{', fused' if fused else ''}{f', {ranks} ranks' if ranks > 1 else ''}"
+
+
+def _follow_main(model: nn.Module) -> None:
+    """Take over rank 0's weights and statistics."""
+    if distributed.count() > 1:
+        state = distributed.from_main(lambda: {k: v.cpu() for k, v in model.state_dict().items()})
+        model.load_state_dict(state)
+
+
 def _batches(
     data: Dataset, recipe: Recipe, seed: int, first: int, steps: int
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Batches from step `first` on: a new permutation each epoch, the ragged rest left out."""
-    train = data.train
-    device = str(train.images.device)
-    size = min(recipe.batch_size, len(train))
-    per_epoch = len(train) // size
+    """This rank's part of the batches from step `first` on."""
+    size = min(recipe.batch_size, len(data.train))
+    draws = _draws(len(data.train), size, seed, first, steps)
+    parts = data.train.drawn(draws, recipe.augment, seed, distributed.share(size))
+    for step, part in zip(range(first, steps), parts, strict=True):
+        yield step, normalise(part.images, data.facts), part.labels
+
+
+def _draws(n: int, size: int, seed: int, first: int, steps: int) -> Iterator[Draw]:
+    """A new permutation of `n` images each epoch, the ragged rest left out."""
     order = torch.empty(0)
     for step in range(first, steps):
-        epoch, place = divmod(step, per_epoch)
+        epoch, place = divmod(step, n // size)
         if place == 0 or step == first:
-            order = torch.randperm(len(train), generator=generator("cpu", seed, 0, epoch))
-            order = order.to(device)
-        rows = order[place * size : (place + 1) * size]
-        images = train.images[rows]
-        if recipe.augment == "crop-flip":
-            images = crop_flip(images, generator(device, seed, 1, step))
-        yield step, normalise(images, data.facts), train.labels[rows]
+            order = torch.randperm(n, generator=generator("cpu", seed, 0, epoch))
+        yield Draw(step, epoch, order[place * size : (place + 1) * size])
 
 
-def _update(
+def update(
     model: nn.Module,
     optimizer: SAM | torch.optim.Optimizer,
     images: Tensor,
@@ -196,6 +232,8 @@ def _update(
         with engine.autocast():
             loss = F.cross_entropy(model(images), labels)
         loss.backward()
+        grads = [p.grad for p in model.parameters() if p.grad is not None]
+        distributed.average([loss.detach(), *grads])
         return loss
 
     if isinstance(optimizer, SAM):
@@ -207,10 +245,13 @@ def _update(
 
 
 def _read(
-    model: nn.Module, data: Dataset, engine: Engine, state: _State, per_epoch: int, rate: float
+    model: nn.Module, data: Dataset, engine: Engine, state: State, per_epoch: int, rate: float
 ) -> dict[str, float]:
-    with engine.autocast():
-        val = evaluate(model, data.val, data.facts)
+    def validate() -> Evaluation:
+        with engine.autocast():
+            return evaluate(model, data.val, data.facts)
+
+    val = distributed.from_main(validate)
     mean = float(state.loss) / state.since
     state.loss.zero_()
     state.since = 0
@@ -225,59 +266,16 @@ def _read(
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, split: Split, facts: Facts, batch_size: int = 500) -> Evaluation:
+def evaluate(
+    model: nn.Module, split: Split | Streamed, facts: Facts, batch_size: int = 500
+) -> Evaluation:
     """Accuracy and loss of `model` in eval mode on every image of `split`, in the given order."""
     model.eval()
     losses, correct = [], []
-    for start in range(0, len(split), batch_size):
-        part = split[start : start + batch_size]
+    for part in split.batches(batch_size):
         logits = model(normalise(part.images, facts)).float()
         losses.append(F.cross_entropy(logits, part.labels, reduction="sum"))
         correct.append(logits.argmax(1) == part.labels)
     right = torch.cat(correct)
     loss = float(torch.stack(losses).sum()) / len(split)
     return Evaluation(100 * float(right.double().mean()), loss, right.cpu())
-
-
-@dataclass
-class _State:
-    """What a resumed run needs beside the weights: place, sums since the last reading, history."""
-
-    loss: Tensor
-    numerics: str
-    step: int = 0
-    since: int = 0
-    seconds: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
-
-    def save(self, path: Path, model: nn.Module, optimizer: Any, seconds: float) -> None:
-        buffer = io.BytesIO()
-        state = {
-            "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "loss": self.loss,
-            "step": self.step,
-            "since": self.since,
-            "seconds": self.seconds + seconds,
-            "history": self.history,
-            "numerics": self.numerics,
-        }
-        torch.save(state, buffer)
-        atomic_write(path, buffer.getvalue())
-
-    def restore(self, path: Path, model: nn.Module, optimizer: Any) -> None:
-        try:
-            saved = torch.load(path, map_location=self.loss.device, weights_only=True)
-            model.load_state_dict(saved["model"])
-            optimizer.load_state_dict(saved["optimizer"])
-        except (RuntimeError, pickle.UnpicklingError, KeyError, ValueError, EOFError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{path} does not fit ({reason}); remove it to start anew") from error
-        if saved["numerics"] != self.numerics:
-            raise UserError(
-                f"{path} was begun in {saved['numerics']}, not {self.numerics}: go on with the "
-                f"options and the machine that it was begun with, or remove the file to start anew"
-            )
-        self.loss.copy_(saved["loss"])
-        self.step, self.since = saved["step"], saved["since"]
-        self.seconds, self.history = saved["seconds"], saved["history"]

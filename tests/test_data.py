@@ -1,4 +1,4 @@
-"""Data sets: the three CIFAR layouts, the canonical order, the checks, the augmentation."""
+"""Data sets: the three CIFAR layouts, the canonical order, the checks, the batches."""
 
 import hashlib
 import io
@@ -191,25 +191,31 @@ def test_an_unknown_data_set_is_named(tmp_path):
         data.load("cifar1000", 10)
 
 
-def test_crop_flip_moves_pixels_and_invents_none():
-    """Each result is the padded image seen through a 32x32 window, mirrored or not."""
-    images = torch.randint(1, 256, (16, 32, 32, 3), dtype=torch.uint8)
-    out = data.crop_flip(images, torch.Generator().manual_seed(0))
-    padded = torch.nn.functional.pad(images, (0, 0, 4, 4, 4, 4))
-    flipped = 0
-    for image, result in zip(padded, out, strict=True):
-        windows = [image[r : r + 32, c : c + 32] for r in range(9) for c in range(9)]
-        straight = any(torch.equal(w, result) for w in windows)
-        mirrored = any(torch.equal(w.flip(1), result) for w in windows)
-        assert straight or mirrored
-        flipped += mirrored
-    assert 0 < flipped < 16
+def test_a_split_gives_its_images_whole_in_batches_and_as_drawn():
+    """Ranks' shares of a drawn batch are that batch, so each image is augmented once."""
+    train = data.load("digits", 180).train[:50]
+    assert torch.equal(train.tensors(20).images, train.images[:20])
+    batches = list(train.batches(24))
+    assert [len(batch) for batch in batches] == [24, 24, 2]
+    assert torch.equal(torch.cat([batch.labels for batch in batches]), train.labels)
+    draws = [data.Draw(step, 0, torch.randperm(50)[:8]) for step in range(3)]
+    plain = list(train.drawn(draws, "none", 0))
+    for draw, batch in zip(draws, plain, strict=True):
+        assert torch.equal(batch.images, train.images[draw.rows])
+        assert torch.equal(batch.labels, train.labels[draw.rows])
+    whole, left, right = (
+        list(train.drawn(draws, "trivial-augment", 0, share))
+        for share in (slice(None), slice(4), slice(4, 8))
+    )
+    for one, two, three in zip(whole, left, right, strict=True):
+        assert torch.equal(one.images, torch.cat([two.images, three.images]))
+        assert torch.equal(one.labels, torch.cat([two.labels, three.labels]))
 
 
-def test_crop_flip_repeats_with_its_generator():
-    images = torch.randint(0, 256, (8, 32, 32, 3), dtype=torch.uint8)
-    one, two = (data.crop_flip(images, torch.Generator().manual_seed(4)) for _ in range(2))
-    assert torch.equal(one, two)
+def test_validation_must_leave_training_images():
+    for val_size in (0, 1437):
+        with pytest.raises(UserError, match=rf"val_size is {val_size}; digits allows 1 to 1436"):
+            data.load("digits", val_size)
 
 
 def test_normalise_standardises():

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from snt_core import train
 from snt_core.data import load, normalise
@@ -130,6 +131,82 @@ def test_weight_decay_spares_what_is_not_a_weight():
     assert others["weight_decay"] == 0.0
     assert {p.ndim for p in decayed["params"]} == {2, 4}
     assert sum(len(g["params"]) for g in (decayed, others)) == len(list(model.parameters()))
+
+
+class Clipped(nn.Linear):
+    """A layer with learnable clipping levels, as PACT has, and parameters that only sound so."""
+
+    def __init__(self, level):
+        super().__init__(4, 3)
+        self.clip_alpha = nn.Parameter(level)
+        self.clip_alpha_offset = nn.Parameter(torch.zeros(()))
+
+
+def test_weight_decay_acts_on_clipping_levels():
+    """One step with zero gradients is decay alone."""
+    model = nn.Sequential(Clipped(torch.tensor(6.0)), Clipped(torch.tensor([6.0])))
+    recipe = dataclasses.replace(RECIPE, lr=0.1, weight_decay=0.5)
+    optimizer = train.optimizer_for(model, recipe)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    for name, p in model.named_parameters():
+        shrinks = name.split(".")[1] in ("weight", "clip_alpha")
+        assert torch.allclose(p, before[name] * (0.95 if shrinks else 1.0)), name
+
+
+def linear():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+
+
+def masked(digits, recipe, **options):
+    """Trains with half of the weights held at zero; the net, its fit, the steps of the hook."""
+    model, steps = linear(), []
+    weight = model[1].weight
+    mask = torch.rand(weight.shape, generator=torch.Generator().manual_seed(1)) < 0.5
+
+    def after_step(done: int) -> None:
+        steps.append(done)
+        weight.data.mul_(mask)
+
+    try:
+        done = train.fit(model, digits, recipe, EXACT, seed=0, after_step=after_step, **options)
+    except Killed:
+        done = None
+    return model, done, steps, mask
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, SAM], ids=["adam", "sam"])
+def test_the_hook_follows_every_step_resumed_or_not(digits, tmp_path, monkeypatch, recipe):
+    whole, expected, steps, mask = masked(digits, recipe)
+    assert steps == list(range(1, 19))
+    assert (whole[1].weight[~mask] == 0).all()
+    assert (whole[1].weight[mask] != 0).any()
+    monkeypatch.setattr(train, "CHECK_EVERY", 2)
+    monkeypatch.setattr(train, "SAVE_EVERY", 0.0)
+    options = {"checkpoint": tmp_path / "state.pt"}
+    masked(digits, recipe, progress=_saved_first(killer(4)), **options)
+    saved = torch.load(tmp_path / "state.pt")["model"]["1.weight"]
+    assert (saved[~mask] == 0).all()
+    resumed, found, steps, _ = masked(digits, recipe, **options)
+    assert steps == list(range(found.resumed + 1, 19))
+    assert 0 < found.resumed < 18
+    assert found.history == expected.history
+    assert torch.equal(resumed[1].weight, whole[1].weight)
+
+
+def test_evaluation_sees_what_the_hook_left(digits):
+    """A hook that clears the net: every reading is that of no knowledge."""
+    model = linear()
+
+    def clear(done: int) -> None:
+        for p in model.parameters():
+            p.data.zero_()
+
+    done = train.fit(model, digits, RECIPE, EXACT, seed=0, after_step=clear)
+    assert [row["val_loss"] for row in done.history] == pytest.approx([math.log(10)] * 2)
 
 
 def test_a_diverging_run_says_so(digits):

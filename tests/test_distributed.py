@@ -1,0 +1,189 @@
+"""Two processes under torchrun take the steps that one process would.
+
+torchrun starts this very file; what each rank found lies in files for the tests to compare.
+"""
+
+import contextlib
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from snt_core import distributed, train
+from snt_core.data import load
+from snt_core.engine import Engine
+from snt_core.errors import UserError
+from snt_core.specs import Recipe
+from snt_core.transform import SNTActivation
+
+EXACT = Engine(device="cpu", dtype="fp32", fused=False)
+ADAM = Recipe(epochs=2, batch_size=16, lr=3e-3, weight_decay=0.05, augment="trivial-augment")
+RECIPES = {"adam": ADAM, "sam": dataclasses.replace(ADAM, optimizer="sam", rho=0.1)}
+
+
+def digits():
+    """Four batches of 16 and a ragged rest."""
+    whole = load("digits", 180)
+    return dataclasses.replace(whole, train=whole.train[:70], val=whole.val[:40])
+
+
+def net(*norm: nn.Module) -> nn.Module:
+    torch.manual_seed(0)
+    stem = nn.Conv2d(3, 8, 5, 4)
+    return nn.Sequential(stem, *norm, SNTActivation(8), nn.Flatten(), nn.Linear(8 * 49, 10))
+
+
+def trained(name: str, *norm: nn.Module, **options):
+    model, steps = net(*norm), []
+    done = train.fit(
+        model, digits(), RECIPES[name], EXACT, seed=0, after_step=steps.append, **options
+    )
+    return {"weights": model.state_dict(), "history": done.history, "steps": steps}
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_then_resumed(folder: Path):
+    """Every rank stops at step 6; of their reports only rank 0's was heard."""
+    train.CHECK_EVERY, train.SAVE_EVERY = 2, 0.0
+    reports = []
+    options = {"checkpoint": folder / "state.pt", "progress": lambda done, _: reports.append(done)}
+
+    def kill(done: int) -> None:
+        if done == 6:
+            raise Killed
+
+    with contextlib.suppress(Killed):
+        train.fit(net(), digits(), RECIPES["sam"], EXACT, seed=0, after_step=kill, **options)
+    return {**trained("sam", **options), "reports": reports}
+
+
+def diverges() -> str:
+    """Rank 1 alone sees an image that no net survives."""
+    data = digits()
+    model = net()
+    if not distributed.is_main():
+        model[0].register_forward_hook(lambda module, inputs, output: output * torch.inf)
+    try:
+        train.fit(model, data, ADAM, EXACT, seed=0)
+    except train.Diverged as error:
+        return str(error)
+    return "no"
+
+
+def on_a_rank(folder: Path) -> None:
+    torch.set_num_threads(1)
+    with distributed.ranks():
+        rank = torch.distributed.get_rank()
+        numbers = [torch.full((2, 3), float(rank)), torch.tensor(10.0 * rank)]
+        distributed.average(numbers)
+        found = {
+            "count": distributed.count(),
+            "main": distributed.is_main(),
+            "share": distributed.share(16),
+            "told": distributed.from_main(lambda: ("rank", rank)),
+            "mean": numbers,
+            "adam": trained("adam"),
+            "sam": trained("sam"),
+            "diverged": diverges(),
+            "norm": trained("adam", nn.BatchNorm2d(8)),
+            "resumed": killed_then_resumed(folder),
+        }
+        try:
+            distributed.share(15)
+        except UserError as error:
+            found["odd"] = str(error)
+    torch.save(found, folder / f"rank{rank}.pt")
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """What rank 0 and rank 1 found."""
+    folder = tmp_path_factory.mktemp("ranks")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run(
+        [*torchrun, "--nproc-per-node=2", __file__, str(folder)],
+        env=os.environ
+        | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in (0, 1)]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_ranks_know_their_place(ranks):
+    assert [rank["count"] for rank in ranks] == [2, 2]
+    assert [rank["main"] for rank in ranks] == [True, False]
+    assert [rank["share"] for rank in ranks] == [slice(0, 8), slice(8, 16)]
+    assert [rank["told"] for rank in ranks] == [("rank", 0)] * 2
+    assert {rank["odd"] for rank in ranks} == {"batches of 15 images do not divide among 2 ranks"}
+    for rank in ranks:
+        assert torch.equal(rank["mean"][0], torch.full((2, 3), 0.5))
+        assert rank["mean"][1].item() == 5.0
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_two_ranks_equal_one_process(ranks, name):
+    alone = trained(name)
+    for rank in ranks:
+        assert rank[name]["steps"] == alone["steps"] == list(range(1, 9))
+        for key, expected in alone["weights"].items():
+            torch.testing.assert_close(rank[name]["weights"][key], expected, rtol=1e-4, atol=1e-5)
+        for found, expected in zip(rank[name]["history"], alone["history"], strict=True):
+            assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["adam", "sam", "norm", "resumed"])
+def test_ranks_end_with_the_same_bits(ranks, name):
+    one, two = (rank[name] for rank in ranks)
+    assert one["history"] == two["history"]
+    for key, tensor in one["weights"].items():
+        assert torch.equal(tensor, two["weights"][key]), key
+
+
+def test_resumed_ranks_equal_uninterrupted_ones_bitwise(ranks):
+    for rank in ranks:
+        assert rank["resumed"]["steps"] == [5, 6, 7, 8]
+        assert rank["resumed"]["history"] == rank["sam"]["history"]
+        for key, tensor in rank["sam"]["weights"].items():
+            assert torch.equal(tensor, rank["resumed"]["weights"][key]), key
+    assert ranks[0]["resumed"]["reports"] == [2, 4, 6, 8]
+    assert ranks[1]["resumed"]["reports"] == []
+
+
+def test_a_run_that_diverges_on_one_rank_ends_on_all(ranks):
+    assert [rank["diverged"] for rank in ranks] == ["the loss is not finite at step 4"] * 2
+
+
+def test_outside_of_torchrun_nothing_happens():
+    with distributed.ranks():
+        assert distributed.count() == 1
+        assert distributed.is_main()
+        assert distributed.share(15) == slice(0, 15)
+        assert distributed.from_main(lambda: 7) == 7
+        number = torch.tensor(3.0)
+        distributed.average([number])
+        assert number.item() == 3.0
+    assert not torch.distributed.is_initialized()
+
+
+if __name__ == "__main__":
+    on_a_rank(Path(sys.argv[1]))
