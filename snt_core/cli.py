@@ -74,6 +74,7 @@ def _run(specs: list[Spec], profile: Profile, workers: int, exact: bool = False)
         out.print(f"Nothing to run: all {len(specs)} records of profile {profile.name} are there.")
         return
 
+    from snt_core import distributed
     from snt_core.display import Display
     from snt_core.engine import detect
     from snt_core.runner import run_all
@@ -81,9 +82,13 @@ def _run(specs: list[Spec], profile: Profile, workers: int, exact: bool = False)
     engine = detect(exact=exact)
     if engine.device == "cuda":
         workers = min(workers, PER_CARD)
-    if profile.name == "paper" and engine.device == "cpu":
-        print(f"snt: profile paper is meant for a GPU; here: {_duration(todo)}", file=sys.stderr)
-    with Display(todo, out) as display:
+    if profile.name in ("paper", "imagenet") and engine.device == "cpu":
+        about = f"profile {profile.name} is meant for a GPU; here: {_duration(todo)}"
+        print(f"snt: {about}", file=sys.stderr)
+    with (
+        distributed.ranks(),
+        Display(todo, out if distributed.is_main() else Console(quiet=True)) as display,
+    ):
         run_all(
             specs,
             store,

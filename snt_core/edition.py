@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from snt_core.errors import UserError, unknown
@@ -53,7 +54,7 @@ def select(
     if profile == PUBLISHED:
         have = store.names()
         standing = []
-        for best in map(PROFILES.__getitem__, BEST_FIRST):
+        for best in _different(make, options):
             wanted = tuple(seeds) or best.seeds
             done = tuple(
                 seed
@@ -68,6 +69,15 @@ def select(
     chosen = profile_named(profile)
     which = tuple(seeds) or chosen.seeds
     return Selection(artefact, chosen, which, make(chosen, which, **options))
+
+
+def _different(make: Callable[..., list[Spec]], options: dict[str, Any]) -> Iterator[Profile]:
+    """Profiles from the best on; one whose runs are those of the next (no ImageNet in them) is not
+    counted apart."""
+    for name, following in zip_longest(BEST_FIRST, BEST_FIRST[1:]):
+        runs = make(PROFILES[name], [0], **options)
+        if following is None or runs != make(PROFILES[following], [0], **options):
+            yield PROFILES[name]
 
 
 def reproduce(

@@ -1,74 +1,166 @@
-"""What each figure and table runs: (profile, seeds) -> specs. One function an artefact."""
+"""What each figure and table runs: (profile, seeds) -> specs. One function an artefact.
+
+Where an artefact has several parts (backbones, say), an option names one; empty means all. Each
+part is published at the best profile that it has.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import product
 
+from snt_core.nets import LR, training
 from snt_core.profiles import Profile
-from snt_core.specs import LambdaMaxSpec, OneShotSpec, PTQSpec, Recipe, Spec, TrainSpec
+from snt_core.runs.channels import ChannelsSpec
+from snt_core.runs.density import DensitySpec
+from snt_core.runs.entropy import EntropySpec
+from snt_core.runs.imp import IMPSpec
+from snt_core.runs.lambda_max import LambdaMaxSpec
+from snt_core.runs.one_shot import OneShotSpec
+from snt_core.runs.pca import PCASpec
+from snt_core.runs.ptq import PTQSpec
+from snt_core.runs.qat import QATSpec
+from snt_core.runs.static import StaticSpec
+from snt_core.runs.step_time import StepTimeSpec
+from snt_core.runs.surface import SurfaceSpec
+from snt_core.runs.tokens import TokenSpec
+from snt_core.runs.train import TrainSpec
+from snt_core.specs import Recipe, Spec, one_of
 
-# approach -> (architecture variant, optimizer)
-APPROACHES = {
-    "adam": ("base", "adam"),
-    "sam": ("base", "sam"),
-    "preact": ("preact", "adam"),
-    "arch": ("snt", "adam"),
-}
-LABELS = {"adam": "ADAM", "sam": "SAM", "preact": "+Preact", "arch": "ARCH"}  # as in the paper
-LR = 1e-2  # short tries on CIFAR-100 are in the book's assumptions
-WEIGHT_DECAY = 0.05
-RHO = {"cifar10": 0.05, "cifar100": 0.1}  # as Foret et al. 2021 on these data
+THREE = ("sam", "adam", "arch")  # the longest first, so that workers end together
+PTQ_DATA = {"resnet20": "cifar100", "mixer_s": "cifar10", "mobilenet_v1": "cifar100"}
+QAT_DATA = {"resnet18": "imagenet", "mixer_s": "cifar10", "mobilenet_v1": "cifar10"}
+PRUNED = ("resnet20", "mixer_s")
+PRUNING = ("one-shot", "iterative")
+KEEP_RATIOS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
+PARTS = ("backbone", "method", "about")  # options that name a part of an artefact
+SENSITIVITIES = ("measurement", "rho", "architecture")
 
 
-def training(
-    profile: Profile, paper_data: str, approach: str, seed: int, model: str = "resnet20"
-) -> TrainSpec:
-    """One net of the paper at the size of `profile`; `paper_data` names the paper's data set."""
-    variant, optimizer = APPROACHES[approach]
-    recipe = Recipe(
-        optimizer=optimizer,
-        rho=RHO[paper_data] if optimizer == "sam" else 0.0,
-        epochs=profile.epochs,
+def _chosen(what: str, value: str, allowed: Iterable[str]) -> tuple[str, ...]:
+    """All of `allowed`, or the one that is named."""
+    if not value:
+        return tuple(allowed)
+    one_of(what, value, allowed)
+    return (value,)
+
+
+def _lambda_max(profile: Profile, parent: TrainSpec, **changes: object) -> LambdaMaxSpec:
+    large = parent.model in profile.models.values()
+    n_samples = profile.n_lambda_large if large else profile.n_lambda
+    spec = LambdaMaxSpec(parent=parent, n_samples=n_samples, max_products=profile.max_products)
+    return replace(spec, **changes)
+
+
+def _gentle(profile: Profile, epochs: int) -> Recipe:
+    """The epoch after quantization."""
+    return Recipe(epochs=epochs, batch_size=profile.batch_size, lr=1e-4)
+
+
+def _onward(profile: Profile, net: TrainSpec, epochs: int) -> Recipe:
+    """Training that goes on from a finished net: Adam for all, a tenth of its peak rate."""
+    return Recipe(
+        epochs=epochs,
         batch_size=profile.batch_size,
-        lr=LR,
-        warmup_epochs=profile.warmup_epochs,
-        weight_decay=WEIGHT_DECAY,
-    )
-    return TrainSpec(
-        data=profile.data[paper_data],
-        val_size=profile.val_size,
-        model=model,
-        variant=variant,
-        recipe=recipe,
-        seed=seed,
-    )
-
-
-def _lambda_max(profile: Profile, parent: TrainSpec) -> LambdaMaxSpec:
-    return LambdaMaxSpec(
-        parent=parent, n_samples=profile.n_lambda, max_products=profile.max_products
+        lr=LR[net.model] / 10,
+        warmup_epochs=0.1 * epochs,
+        weight_decay=net.recipe.weight_decay,
+        augment=net.recipe.augment,
     )
 
 
 def _ptq(profile: Profile, parent: TrainSpec, weight_bits: int, per_channel: bool) -> PTQSpec:
-    finetune = Recipe(epochs=profile.finetune_epochs, batch_size=profile.batch_size, lr=1e-4)
     return PTQSpec(
         parent=parent,
         weight_bits=weight_bits,
         per_channel=per_channel,
-        finetune=finetune,
+        finetune=_gentle(profile, profile.finetune_epochs),
+        curve_points=profile.curve_points,
         seed=parent.seed,
     )
 
 
-def table3(profile: Profile, seeds: Iterable[int]) -> list[Spec]:
-    """Table 3, the row of ResNet-20 on CIFAR-100: 4 and 8 bit, per tensor and per channel."""
+def _static(profile: Profile, parent: TrainSpec, bits: int, *, finetune: bool) -> StaticSpec:
+    return StaticSpec(
+        parent=parent,
+        weight_bits=bits,
+        act_bits=bits,
+        n_calibration=profile.n_calibration,
+        finetune=_gentle(profile, profile.finetune_epochs) if finetune else None,
+        seed=parent.seed,
+    )
+
+
+def table1(profile: Profile, seeds: Iterable[int], *, backbone: str = "") -> list[Spec]:
+    """Table 1: what a step of Adam, SAM and SNT costs, alternating on one machine."""
+    return [
+        StepTimeSpec(
+            data=profile.data[PTQ_DATA[model]],
+            val_size=profile.val_size,
+            model=model,
+            batch_size=profile.batch_size,
+            rounds=profile.step_rounds,
+            fused=profile.step_rounds >= 10,  # compiling is for long runs
+            seed=seed,
+        )
+        for seed in seeds
+        for model in _chosen("backbone", backbone, PTQ_DATA)
+    ]
+
+
+def table2(profile: Profile, seeds: Iterable[int]) -> list[Spec]:
+    """Table 2: a vision transformer, ADAM against SAM, under four compressions."""
     specs: list[Spec] = []
     for seed in seeds:
-        for approach in ("sam", "adam", "arch"):
-            net = training(profile, "cifar100", approach, seed)
+        for approach in ("sam", "adam"):
+            net = training(profile, "imagenet", approach, seed, "vit")
+            tokens = {"batch_size": profile.speed_batch, "repeats": profile.speed_repeats}
+            merged = (2, 4, 6, 8, 11, 14, 16) if net.model == "vit_b16" else (1, 2, 3, 4, 5)
+            specs += [
+                net,
+                _lambda_max(profile, net),
+                OneShotSpec(parent=net, sparsities=(0.5,)),
+                TokenSpec(parent=net, method="prune", settings=KEEP_RATIOS, **tokens),
+                TokenSpec(parent=net, method="merge", settings=merged, **tokens),
+                _static(profile, net, 8, finetune=False),
+            ]
+    return specs
+
+
+def table3(profile: Profile, seeds: Iterable[int], *, backbone: str = "") -> list[Spec]:
+    """Table 3, quantization after training.
+
+    ResNet-20: 4 and 8 bit weights, per tensor and per channel. Mixer-S and MobileNet-V1: static
+    8/8, as the table prints, and 4-bit weights, as the text says.
+    """
+    specs: list[Spec] = []
+    for seed, model in product(seeds, _chosen("backbone", backbone, PTQ_DATA)):
+        for approach in THREE:
+            net = training(profile, PTQ_DATA[model], approach, seed, model)
             specs += [net, _lambda_max(profile, net)]
-            specs += [_ptq(profile, net, b, c) for b in (4, 8) for c in (False, True)]
+            if model == "resnet20":
+                specs += [_ptq(profile, net, b, c) for b in (4, 8) for c in (False, True)]
+            else:
+                specs += [_static(profile, net, 8, finetune=True), _ptq(profile, net, 4, False)]
+    return specs
+
+
+def table3qat(profile: Profile, seeds: Iterable[int], *, backbone: str = "") -> list[Spec]:
+    """Table 3, quantization-aware training with 4-bit weights and activations."""
+    specs: list[Spec] = []
+    for seed, model in product(seeds, _chosen("backbone", backbone, QAT_DATA)):
+        for approach in ("adam", "arch") if model == "resnet18" else THREE:
+            net = training(profile, QAT_DATA[model], approach, seed, model)
+            qat = QATSpec(
+                parent=net,
+                weight_bits=4,
+                act_bits=4,
+                n_calibration=profile.n_calibration,
+                finetune=_onward(profile, net, profile.qat_epochs),
+                seed=seed,
+            )
+            specs += [net, _lambda_max(profile, net), qat]
     return specs
 
 
@@ -79,40 +171,168 @@ def table4(profile: Profile, seeds: Iterable[int], *, weight_bits: int = 4) -> l
     """
     specs: list[Spec] = []
     for seed in seeds:
-        for approach in ("sam", "adam", "arch", "preact"):
+        for approach in (*THREE, "preact"):
             net = training(profile, "cifar100", approach, seed)
             specs += [net, _lambda_max(profile, net), _ptq(profile, net, weight_bits, False)]
     return specs
+
+
+def figure1(profile: Profile, seeds: Iterable[int]) -> list[Spec]:
+    """Figure 1: principal components of a transformer's weights, ADAM against SAM."""
+    nets = [
+        training(profile, "imagenet", a, seed, "vit") for seed in seeds for a in ("sam", "adam")
+    ]
+    return [spec for net in nets for spec in (net, PCASpec(parent=net))]
+
+
+def figure2(profile: Profile, seeds: Iterable[int]) -> list[Spec]:
+    """Figure 2: activation channels of a transformer, ADAM against SAM."""
+    nets = [
+        training(profile, "imagenet", a, seed, "vit") for seed in seeds for a in ("sam", "adam")
+    ]
+    return [
+        spec for net in nets for spec in (net, ChannelsSpec(parent=net, n_samples=profile.n_images))
+    ]
+
+
+def figure3(profile: Profile, seeds: Iterable[int]) -> list[Spec]:
+    """Figure 3: distributions before and after SNT, the loss around the nets, its spectrum."""
+    specs: list[Spec] = []
+    for seed in seeds:
+        for approach in THREE:
+            net = training(profile, "cifar100", approach, seed)
+            specs += [
+                net,
+                EntropySpec(parent=net, n_samples=profile.n_images),
+                SurfaceSpec(parent=net, n_samples=profile.n_surface, points=profile.surface_points),
+                DensitySpec(
+                    parent=net,
+                    n_samples=profile.n_surface,
+                    probes=profile.density_probes,
+                    steps=profile.density_steps,
+                ),
+            ]
+    return specs
+
+
+def figure4(profile: Profile, seeds: Iterable[int]) -> list[Spec]:
+    """Figure 4: block diagrams, drawn from the code; nothing is run."""
+    return []
 
 
 def figure5(
     profile: Profile,
     seeds: Iterable[int],
     *,
+    backbone: str = "",
+    method: str = "",
     sparsities: Sequence[float] = OneShotSpec.sparsities,
 ) -> list[Spec]:
-    """Figure 5, one-shot pruning of ResNet-20 on CIFAR-10."""
+    """Figure 5: pruning on CIFAR-10, one-shot (at `sparsities`) and iterative."""
+    methods = _chosen("method", method, PRUNING)
     specs: list[Spec] = []
-    for seed in seeds:
-        for approach in ("sam", "adam", "arch"):
-            net = training(profile, "cifar10", approach, seed)
-            specs += [net, OneShotSpec(parent=net, sparsities=tuple(sparsities))]
+    for seed, model in product(seeds, _chosen("backbone", backbone, PRUNED)):
+        for approach in THREE:
+            net = training(profile, "cifar10", approach, seed, model)
+            specs.append(net)
+            if "one-shot" in methods:
+                specs.append(OneShotSpec(parent=net, sparsities=tuple(sparsities)))
+            if "iterative" in methods:
+                finetune = _onward(profile, net, profile.prune_epochs)
+                specs.append(
+                    IMPSpec(parent=net, sparsities=profile.sparsities, finetune=finetune, seed=seed)
+                )
     return specs
 
 
 def figure6(profile: Profile, seeds: Iterable[int], *, weight_bits: int = 4) -> list[Spec]:
     """Figure 6: fine-tuning curves after weight-only quantization of ResNet-20, CIFAR-100."""
+    nets = [training(profile, "cifar100", approach, seed) for seed in seeds for approach in THREE]
+    return [spec for net in nets for spec in (net, _ptq(profile, net, weight_bits, False))]
+
+
+def figure7(profile: Profile, seeds: Iterable[int]) -> list[Spec]:
+    """Figure 7: one-shot pruning of ResNet-20 on CIFAR-10, with and without augmentation."""
     specs: list[Spec] = []
-    for seed in seeds:
-        for approach in ("sam", "adam", "arch"):
-            net = training(profile, "cifar100", approach, seed)
-            specs += [net, _ptq(profile, net, weight_bits, False)]
+    for seed, approach in product(seeds, THREE):
+        with_it = training(profile, "cifar10", approach, seed)
+        without = replace(with_it, recipe=replace(with_it.recipe, augment="none"))
+        specs += [spec for net in (with_it, without) for spec in (net, OneShotSpec(parent=net))]
+    return specs
+
+
+def proxy(profile: Profile, seeds: Iterable[int], *, backbone: str = "") -> list[Spec]:
+    """lambda_max and every accuracy drop of a backbone's nets, from all the other artefacts."""
+    seeds = list(seeds)
+    specs: dict[str, Spec] = {}
+    for model in _chosen("backbone", backbone, (*PTQ_DATA, "vit")):
+        parts = (
+            [table2(profile, seeds)] if model == "vit" else [table3(profile, seeds, backbone=model)]
+        )
+        if model == "resnet20":
+            parts.append(table4(profile, seeds))
+        if model in PRUNED:
+            parts.append(figure5(profile, seeds, backbone=model, method="one-shot"))
+        for spec in [spec for part in parts for spec in part]:
+            specs.setdefault(repr(spec), spec)
+            if spec.leaves_weights:
+                sharp = _lambda_max(profile, spec)
+                specs.setdefault(repr(sharp), sharp)
+    return list(specs.values())
+
+
+def deviations(profile: Profile, seeds: Iterable[int], *, about: str = "") -> list[Spec]:
+    """How the numbers move with what the paper leaves open.
+
+    measurement: N and the mode of batch normalisation in lambda_max, observers of static
+    quantization. rho: SAM's radius. architecture: ResNet without the last activation, Mixer with
+    every activation along the channels.
+    """
+    specs: list[Spec] = []
+    for seed, what in product(seeds, _chosen("sensitivity", about, SENSITIVITIES)):
+        adam = training(profile, "cifar100", "adam", seed)
+        arch = training(profile, "cifar100", "arch", seed)
+        sam = training(profile, "cifar100", "sam", seed)
+        mixer = training(profile, "cifar10", "arch", seed, "mixer_s")
+        if what == "measurement":
+            small = max(1, profile.n_lambda // 4)
+            for net in (sam, adam, arch):
+                static = _static(profile, net, 4, finetune=False)
+                specs += [
+                    net,
+                    _lambda_max(profile, net),
+                    _lambda_max(profile, net, n_samples=small),
+                    _lambda_max(profile, net, bn_mode="train"),
+                    *(replace(static, observer=o) for o in ("minmax", "percentile", "mse")),
+                ]
+        elif what == "rho":
+            for rho in (sam.recipe.rho / 2, sam.recipe.rho, 2 * sam.recipe.rho):
+                net = replace(sam, recipe=replace(sam.recipe, rho=rho))
+                specs += [net, _lambda_max(profile, net), _ptq(profile, net, 4, False)]
+        else:
+            for net in (arch, replace(arch, variant="snt-nofinal")):
+                specs += [net, _lambda_max(profile, net), _ptq(profile, net, 4, False)]
+            for net in (mixer, replace(mixer, variant="snt-channels")):
+                specs += [net, _lambda_max(profile, net), _ptq(profile, net, 4, False)]
     return specs
 
 
 ARTEFACTS: dict[str, Callable[..., list[Spec]]] = {
-    "table3": table3,
-    "table4": table4,
-    "figure5": figure5,
-    "figure6": figure6,
+    function.__name__: function
+    for function in (
+        table1,
+        table2,
+        table3,
+        table3qat,
+        table4,
+        figure1,
+        figure2,
+        figure3,
+        figure4,
+        figure5,
+        figure6,
+        figure7,
+        proxy,
+        deviations,
+    )
 }

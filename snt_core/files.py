@@ -25,6 +25,12 @@ def data_dir() -> Path:
     return _folder("SNT_DATA_DIR", PROJECT / "data")
 
 
+def checkpoint_file(name: str) -> Path | None:
+    """The user's own copy of a public checkpoint, `SNT_DATA_DIR/checkpoints/NAME.safetensors`."""
+    file = data_dir() / "checkpoints" / f"{name}.safetensors"
+    return file if file.exists() else None
+
+
 def cache_dir() -> Path:
     """Where decoded data sets are kept: `SNT_CACHE_DIR`, else `data/cache`."""
     return _folder("SNT_CACHE_DIR", PROJECT / "data" / "cache")

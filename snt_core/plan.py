@@ -8,19 +8,8 @@ from dataclasses import dataclass
 
 from snt_core.edition import select
 from snt_core.experiments import ARTEFACTS
-from snt_core.facts import FACTS
 from snt_core.profiles import PROFILES
-from snt_core.specs import (
-    LambdaMaxSpec,
-    OneShotSpec,
-    PTQSpec,
-    Recipe,
-    Spec,
-    TrainSpec,
-    record_name,
-    root,
-    run_id,
-)
+from snt_core.specs import Net, Spec, record_name, root, run_id
 from snt_core.store import Store
 
 
@@ -34,16 +23,16 @@ def pending(specs: Iterable[Spec], store: Store) -> list[Spec]:
     for spec in specs:
         if record_name(spec) in have:
             continue
-        parent = root(spec)
-        trained = record_name(parent) in have and store.weights_path(parent).exists()
-        if not trained and not is_diverged(parent, store):
-            todo.setdefault(run_id(parent), parent)
+        net = root(spec)
+        ready = record_name(net) in have and store.weights_path(net).exists()
+        if not ready and not is_diverged(net, store):
+            todo.setdefault(run_id(net), net)
         todo.setdefault(run_id(spec), spec)
-    return sorted(todo.values(), key=lambda spec: not isinstance(spec, TrainSpec))
+    return sorted(todo.values(), key=lambda spec: root(spec) is not spec)
 
 
-def is_diverged(spec: TrainSpec, store: Store) -> bool:
-    record = store.get(spec)
+def is_diverged(net: Net, store: Store) -> bool:
+    record = store.get(net)
     return record is not None and record.status == "diverged"
 
 
@@ -54,26 +43,6 @@ class Step:
     spec: Spec
     seconds: float | None
     resumes_at: float
-
-
-def work(spec: Spec) -> float:
-    """Size of a run in images passed, comparable between runs of the same kind and net."""
-    net = root(spec)
-    train = FACTS[net.data].train - net.val_size
-
-    def images(recipe: Recipe) -> float:
-        return recipe.epochs * train * (2 if recipe.optimizer == "sam" else 1)
-
-    match spec:
-        case TrainSpec():
-            return images(spec.recipe)
-        case PTQSpec():
-            return images(spec.finetune)
-        case LambdaMaxSpec():
-            return spec.n_samples
-        case OneShotSpec():
-            return (len(spec.sparsities) + 1) * FACTS[net.data].test
-    raise TypeError(spec)
 
 
 Like = tuple[str, str, str]  # kind, model, variant: runs whose pace is alike
@@ -92,14 +61,14 @@ def steps(specs: Iterable[Spec], store: Store) -> list[Step]:
     for record in store.records():
         if record.status == "done":
             seconds[_like(record.spec)] += record.provenance["seconds"]
-            amount[_like(record.spec)] += work(record.spec)
+            amount[_like(record.spec)] += record.spec.work()
     pace = {like: seconds[like] / amount[like] for like in seconds}
     return [_step(spec, pace.get(_like(spec)), store) for spec in pending(specs, store)]
 
 
 def _step(spec: Spec, pace: float | None, store: Store) -> Step:
-    resumes_at = store.progress(spec) if store.checkpoint(spec).exists() else 0.0
-    seconds = None if pace is None else pace * work(spec) * (1 - resumes_at)
+    resumes_at = store.progress(spec) if store.is_begun(spec) else 0.0
+    seconds = None if pace is None else pace * spec.work() * (1 - resumes_at)
     return Step(spec, seconds, resumes_at)
 
 

@@ -50,7 +50,7 @@ class Clock:
         self.clock = time.monotonic()
         _git_state()
         if engine.device == "cuda":
-            torch.cuda.reset_peak_memory_stats()
+            torch.cuda.resetpeak_memory_stats()
 
     @property
     def session(self) -> dict[str, Any]:
@@ -79,11 +79,11 @@ class Clock:
             "threads": torch.get_num_threads(),
             **facts,
             "seconds": round(time.monotonic() - self.clock + earlier, 2),
-            "peak_memory_mb": round(_peak_memory(self.engine.device) / 2**20),
+            "peak_memory_mb": round(peak_memory(self.engine.device) / 2**20),
         }
 
 
-def _peak_memory(device: str) -> int:
+def peak_memory(device: str) -> int:
     """Bytes: of the card, or of this process so far."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()

@@ -8,12 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import nullcontext
 from pathlib import Path
 
+from snt_core import distributed
 from snt_core.engine import Engine, detect
 from snt_core.errors import UserError
 from snt_core.plan import is_diverged, pending
-from snt_core.specs import Spec, TrainSpec, root
+from snt_core.specs import Spec, record_name, root
 from snt_core.store import Record, Store
 
 Report = Callable[[Spec, float], None]  # a run and its share done; 1.0 once its record stands
@@ -35,14 +37,18 @@ def run_all(
     """Records of `specs`, in order; those missing are made first and stored as they come.
 
     With `workers` > 1 each run has a process of its own; runs that another process has under
-    way are waited for, never repeated.
+    way are waited for, never repeated. Under torchrun every rank calls this; one run at a time is
+    shared by all of them.
     """
     specs = list(specs)
-    todo = pending(specs, store)
+    todo = distributed.from_main(lambda: pending(specs, store))
     if todo:
         engine = engine or detect()
         _see_data(todo)
-        if workers > 1 and len(todo) > 1:
+        if distributed.count() > 1:
+            for spec in todo:
+                _run_on_ranks(spec, store, engine, profile, report)
+        elif workers > 1 and len(todo) > 1:
             _in_parallel(todo, store, engine, profile, min(workers, len(todo)), report)
         else:
             for spec in todo:
@@ -55,7 +61,8 @@ def _see_data(todo: Iterable[Spec]) -> None:
     """Find, check and decode every data set first, so that a missing one is said before work."""
     from snt_core.data import load
 
-    for name, val_size in sorted({(root(spec).data, root(spec).val_size) for spec in todo}):
+    nets = [root(spec) for spec in todo if spec.needs_data]
+    for name, val_size in sorted({(net.data, net.val_size) for net in nets}):
         load(name, val_size)
 
 
@@ -64,9 +71,8 @@ def run(spec: Spec, store: Store, engine: Engine, profile: str, report: Report =
     while True:
         with store.lock(spec) as mine:
             if mine:
-                record = store.get(spec)
-                lost = isinstance(spec, TrainSpec) and not store.weights_path(spec).exists()
-                if record is None or (lost and record.status == "done"):
+                record = _settled(spec, store)
+                if record is None:
                     record = _carry_out(spec, store, engine, profile, report)
                 store.clear(spec)
                 report(spec, 1.0)
@@ -75,17 +81,41 @@ def run(spec: Spec, store: Store, engine: Engine, profile: str, report: Report =
         time.sleep(0.5)
 
 
+def _run_on_ranks(
+    spec: Spec, store: Store, engine: Engine, profile: str, report: Report
+) -> Record:
+    """As `run`, on all ranks together: they carry out alike, and rank 0 alone writes."""
+    with store.lock(spec) if distributed.is_main() else nullcontext(True) as mine:
+        if not distributed.from_main(lambda: mine):
+            raise UserError(f"{record_name(spec)} is under way in another process; wait for it")
+        record = distributed.from_main(lambda: _settled(spec, store))
+        if record is None:
+            record = _carry_out(spec, store, engine, profile, report)
+        if distributed.is_main():
+            store.clear(spec)
+            report(spec, 1.0)
+        distributed.from_main(lambda: None)  # none goes on before the record and weights are there
+    return record
+
+
+def _settled(spec: Spec, store: Store) -> Record | None:
+    """The record of `spec`, unless it or the weights that it should have left are missing."""
+    record = store.get(spec)
+    lost = spec.leaves_weights and not store.weights_path(spec).exists()
+    return None if record and lost and record.status == "done" else record
+
+
 def _carry_out(spec: Spec, store: Store, engine: Engine, profile: str, report: Report) -> Record:
     import torch
 
     from snt_core.provenance import Clock
-    from snt_core.stages import STAGES, Outcome, data_of
+    from snt_core.runs.place import Outcome, Place
 
     last = 0.0
 
     def progress(done: int, total: int) -> None:
         nonlocal last
-        if time.monotonic() - last > 0.5:
+        if distributed.is_main() and time.monotonic() - last > 0.5:
             last = time.monotonic()
             store.put_progress(spec, done, total)
             report(spec, done / total)
@@ -95,18 +125,20 @@ def _carry_out(spec: Spec, store: Store, engine: Engine, profile: str, report: R
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32 wherever a measurement says so
     try:
         clock = Clock(engine)
-        interrupted = store.begin_session(spec, clock.session)
-        if not isinstance(spec, TrainSpec) and is_diverged(spec.parent, store):
+        interrupted = distributed.from_main(lambda: store.begin_session(spec, clock.session))
+        place = Place(store, engine, progress)
+        if root(spec) is not spec and is_diverged(root(spec), store):
             outcome = Outcome(metrics={}, n_samples=0, status="diverged")
         else:
-            outcome = STAGES[spec.kind](spec, store, engine, progress)
+            outcome = spec.carry_out(place)
         provenance = clock.provenance(
             earlier=outcome.earlier,
             interrupted=interrupted,
             dtype=outcome.dtype,
             fused=outcome.fused,
             seed=root(spec).seed,
-            data_digest=data_of(spec, engine).digest,
+            ranks=distributed.count(),
+            data_digest=place.data(spec).digest if spec.needs_data else None,
             resumed_at_step=outcome.resumed_at_step,
         )
     finally:
@@ -119,7 +151,8 @@ def _carry_out(spec: Spec, store: Store, engine: Engine, profile: str, report: R
         n_samples=outcome.n_samples,
         provenance=provenance,
     )
-    store.put(record)
+    if distributed.is_main():
+        store.put(record)
     return record
 
 
@@ -129,8 +162,8 @@ def _in_parallel(
     """Trainings first; a measurement is handed out as soon as its weights are there."""
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent)
-    trainings = [spec for spec in todo if isinstance(spec, TrainSpec)]
-    waiting = [spec for spec in todo if spec not in trainings]
+    nets = [spec for spec in todo if root(spec) is spec]
+    waiting = [spec for spec in todo if spec not in nets]
     running: dict[Future, Spec] = {}
 
     def hand_out(ready: Iterable[Spec]) -> None:
@@ -139,16 +172,15 @@ def _in_parallel(
 
     with pool:
         try:
-            hand_out(trainings)
-            hand_out([spec for spec in waiting if root(spec) not in trainings])
+            hand_out(nets)
+            hand_out([spec for spec in waiting if root(spec) not in nets])
             while running:
                 done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in done:
                     spec = running.pop(future)
                     future.result()
                     report(spec, 1.0)
-                    if isinstance(spec, TrainSpec):
-                        hand_out([child for child in waiting if root(child) == spec])
+                    hand_out([child for child in waiting if root(child) == spec])
                 for spec in running.values():
                     if share := store.progress(spec):
                         report(spec, share)

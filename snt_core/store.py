@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from snt_core.errors import UserError
 from snt_core.files import atomic_write, store_dir
-from snt_core.specs import KINDS, Spec, canonical, from_dict, record_name, run_id, to_dict
+from snt_core.runs import from_dict, spec_class
+from snt_core.specs import Spec, canonical, record_name, run_id, to_dict
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -173,6 +174,10 @@ class Store:
     def checkpoint(self, spec: Spec) -> Path:
         return self.run_dir(spec) / "checkpoint.pt"
 
+    def is_begun(self, spec: Spec) -> bool:
+        """Whether an interrupted process left something to go on from."""
+        return any(self.run_dir(spec).glob("checkpoint*"))
+
     def begin_session(self, spec: Spec, facts: dict[str, Any]) -> list[dict[str, Any]]:
         """Note `facts` of the process that now carries out the run.
 
@@ -180,7 +185,7 @@ class Store:
         """
         path = self.run_dir(spec) / "sessions.json"
         earlier = []
-        if self.checkpoint(spec).exists() and path.exists():
+        if self.is_begun(spec) and path.exists():
             earlier = json.loads(path.read_text())
         atomic_write(path, json.dumps([*earlier, facts]).encode())
         return earlier
@@ -231,6 +236,6 @@ def _superseded(text: str) -> bool:
     """Whether a record was written under an older schema of its kind; such a one is history."""
     try:
         body = json.loads(text)
-        return body["schema"] < KINDS[body["kind"]].schema
-    except (json.JSONDecodeError, KeyError, TypeError):
+        return body["schema"] < spec_class(body["kind"]).schema
+    except (json.JSONDecodeError, KeyError, TypeError, UserError):
         return False

@@ -12,7 +12,7 @@ from typing import Any
 from snt_core.engine import Engine, detect
 from snt_core.errors import UserError
 from snt_core.runner import run
-from snt_core.specs import TrainSpec, root
+from snt_core.specs import root
 from snt_core.store import Record, Store
 
 TOLERANCE = 0.01  # relative, for the headline numbers, when bits differ
@@ -31,7 +31,7 @@ def chosen_records(store: Store, prefix: str, sample: int) -> list[Record]:
         able = [
             r
             for r in records
-            if r.spec.kind == "train" or store.weights_path(root(r.spec)).exists()
+            if root(r.spec) is r.spec or store.weights_path(root(r.spec)).exists()
         ]
         return random.sample(able, min(sample, len(able)))
     if not prefix:
@@ -49,12 +49,13 @@ def run_again(record: Record, store: Store) -> Comparison:
     """Repeat `record` in a store of its own, from the same weights, and compare the metrics."""
     with tempfile.TemporaryDirectory() as folder:
         place = Store(Path(folder))
-        if not isinstance(record.spec, TrainSpec):
+        if root(record.spec) is not record.spec:
             _lend_weights(record.spec, store, place)
         again = run(record.spec, place, _engine(record), record.profile)
     if again.metrics == record.metrics:
         return Comparison(True, "identical")
-    gaps = list(_gaps(headline(record), headline(again)))
+    headline = record.spec.headline
+    gaps = list(_gaps(headline(record.metrics), headline(again.metrics)))
     same = all(abs(new - old) <= TOLERANCE * max(abs(old), 1.0) for _, old, new in gaps)
     words = ", ".join(f"{name} {old:.6g} -> {new:.6g}" for name, old, new in gaps)
     return Comparison(same, f"{'close' if same else 'DIFFERS'}: {words}")
@@ -74,20 +75,6 @@ def _lend_weights(spec: Any, store: Store, place: Store) -> None:
     target = place.weights_path(root(spec))
     target.parent.mkdir(parents=True)
     os.symlink(source, target)
-
-
-def headline(record: Record) -> dict[str, float]:
-    """The numbers of a record that figures and claims read."""
-    metrics = record.metrics
-    match record.spec.kind:
-        case "train":
-            return {"top1": metrics["test"]["top1"]}
-        case "lambda_max":
-            return {"lambda_max": metrics["lambda_max"]}
-        case "ptq":
-            return {"before": metrics["before"]["top1"], "after": metrics["after"]["top1"]}
-        case _:
-            return {f"top1 at {row['sparsity']}": row["top1"] for row in metrics["sweep"]}
 
 
 def _gaps(old: dict[str, float], new: dict[str, float]):

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from snt_core.chapters import chapters
-from snt_core.experiments import training
 from snt_core.files import PROJECT
+from snt_core.nets import training
 from snt_core.paper import claims
 from snt_core.profiles import PROFILES
 from snt_core.store import Record, Store

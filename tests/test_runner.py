@@ -13,10 +13,14 @@ from snt_core import runner
 from snt_core.edition import reproduce, select
 from snt_core.engine import detect
 from snt_core.errors import UserError
-from snt_core.experiments import figure5, table4, training
+from snt_core.experiments import figure5, table4
+from snt_core.nets import training
 from snt_core.plan import pending, standings, steps
 from snt_core.profiles import PROFILES
-from snt_core.specs import LambdaMaxSpec, OneShotSpec, Recipe, TrainSpec, run_id
+from snt_core.runs.lambda_max import LambdaMaxSpec
+from snt_core.runs.one_shot import OneShotSpec
+from snt_core.runs.train import TrainSpec
+from snt_core.specs import Recipe, run_id
 from snt_core.store import Store
 from snt_core.verify import run_again
 
@@ -115,14 +119,16 @@ def test_the_plan_times_what_is_missing_by_what_was_timed(finished):
 def test_a_diverged_training_is_a_record_and_so_are_its_measurements(tmp_path, monkeypatch):
     import torch
 
-    from snt_core import models, stages
+    from snt_core import models
+
+    build = models.build
 
     def broken(*args):
-        net = models.build(*args)
+        net = build(*args)
         net.head.weight.data.fill_(torch.nan)
         return net
 
-    monkeypatch.setattr(stages, "models", type("", (), {"build": staticmethod(broken)}))
+    monkeypatch.setattr(models, "build", broken)
     store = Store(tmp_path)
     records = runner.run_all([NET, SWEEP], store, profile="smoke")
     assert [r.status for r in records] == ["diverged", "diverged"]

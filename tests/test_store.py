@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from snt_core.errors import UserError
-from snt_core.experiments import training
 from snt_core.files import atomic_write
+from snt_core.nets import training
 from snt_core.profiles import PROFILES
-from snt_core.specs import LambdaMaxSpec, run_id
+from snt_core.runs.lambda_max import LambdaMaxSpec
+from snt_core.specs import run_id
 from snt_core.store import Record, Store
 
 NET = training(PROFILES["smoke"], "cifar100", "adam", 0)

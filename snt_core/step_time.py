@@ -1,0 +1,110 @@
+"""Table 1 measured: what a step of Adam, SAM and SNT costs in one process, in alternation."""
+
+from __future__ import annotations
+
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from snt_core.data import Dataset, normalise
+from snt_core.engine import Engine
+from snt_core.models import build
+from snt_core.provenance import peak_memory
+from snt_core.runs.step_time import StepTimeSpec
+from snt_core.specs import Recipe
+from snt_core.train import optimizer_for, update
+from snt_core.transform import fuse
+
+CONTENDERS = {"adam": "base", "sam": "base", "snt": "snt", "snt_eager": "snt"}
+WARM_UP = 2  # untimed rounds: compilation, caches, the optimizer's first allocation
+MEMORY_STEPS = 2
+
+
+def measure(
+    spec: StepTimeSpec,
+    data: Dataset,
+    engine: Engine,
+    *,
+    fused: bool,
+    progress: Callable[[int, int], None],
+) -> dict[str, Any]:
+    """`steps`: for each contender the seconds of every round, their median, peak memory in MB.
+
+    Every round takes one step of each contender on the same batch, in an order that turns from
+    round to round, so that a machine that slows down slows them all. Without `fused`, "snt" is
+    "snt_eager" and is measured once.
+    """
+    names = [name for name in CONTENDERS if fused or name != "snt_eager"]
+    step_of = {name: _stepper(name, spec, data, engine, fused) for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(-WARM_UP, spec.rounds):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            elapsed = _timed(step_of[name], engine)
+            if turn >= 0:
+                seconds[name].append(elapsed)
+        progress(max(0, turn), spec.rounds)
+    steps = {
+        name: {
+            "seconds": [round(s, 6) for s in seconds[name]],
+            "median": statistics.median(seconds[name]),
+            "memory_mb": _memory(name, spec, engine, fused),
+        }
+        for name in names
+    }
+    return {"steps": steps}
+
+
+def _stepper(
+    name: str, spec: StepTimeSpec, data: Dataset, engine: Engine, fused: bool
+) -> Callable[[], Any]:
+    """One optimizer step of a contender on a fixed batch."""
+    model = build(spec.model, CONTENDERS[name], data.facts.num_classes, spec.seed)
+    model = model.to(engine.device).to(memory_format=torch.channels_last).train()
+    fuse(model, fused and name == "snt")
+    rho = {"optimizer": "sam", "rho": 0.05} if name == "sam" else {}
+    optimizer = optimizer_for(model, Recipe(epochs=1, lr=1e-4, **rho))
+    batch = data.train.tensors(spec.batch_size)
+    images = normalise(batch.images, data.facts)
+    return lambda: update(model, optimizer, images, batch.labels, engine)
+
+
+def _timed(step: Callable[[], Any], engine: Engine) -> float:
+    _wait(engine)
+    started = time.perf_counter()
+    step()
+    _wait(engine)
+    return time.perf_counter() - started
+
+
+def _wait(engine: Engine) -> None:
+    if engine.device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _memory(name: str, spec: StepTimeSpec, engine: Engine, fused: bool) -> float:
+    """MB that some steps need beyond what the process had: on a CPU in a process of its own,
+    since a process's peak never falls."""
+    if engine.device == "cuda":
+        return _growth(name, spec, engine, fused)
+    context = multiprocessing.get_context("forkserver")  # imports torch once for all contenders
+    context.set_forkserver_preload([__name__])
+    with context.Pool(1) as pool:
+        return pool.apply(_growth, (name, spec, engine, fused))
+
+
+def _growth(name: str, spec: StepTimeSpec, engine: Engine, fused: bool) -> float:
+    from snt_core.data import load
+
+    torch.set_num_threads(engine.threads)
+    data = load(spec.data, spec.val_size).to(engine.device)
+    step = _stepper(name, spec, data, engine, fused)
+    if engine.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    before = peak_memory(engine.device)
+    for _ in range(MEMORY_STEPS):
+        step()
+    return round((peak_memory(engine.device) - before) / 2**20, 1)
