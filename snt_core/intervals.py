@@ -1,8 +1,8 @@
-"""Intervals for means over test images and seeds."""
+"""Intervals for means over test images and seeds, and for rank correlations."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,10 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 95 % interval, and the number of seeds behind it."""
+    """A mean with its 95 % interval, and the number of seeds behind it.
+
+    Where one seed gives no interval, `low` and `high` are NaN.
+    """
 
     mean: float
     low: float
@@ -22,6 +25,13 @@ class Interval:
     def is_positive(self) -> bool:
         """Whether it is above zero beyond doubt: with one seed nothing is."""
         return self.seeds > 1 and self.low > 0
+
+    def __neg__(self) -> Interval:
+        return Interval(-self.mean, -self.high, -self.low, self.seeds)
+
+    def above(self, margin: float) -> Interval:
+        """The interval of what lies above `margin`."""
+        return Interval(self.mean - margin, self.low - margin, self.high - margin, self.seeds)
 
 
 def bootstrap(per_seed: Sequence[np.ndarray], *, resamples: int = 4000, seed: int = 0) -> Interval:
@@ -49,6 +59,69 @@ def bootstrap(per_seed: Sequence[np.ndarray], *, resamples: int = 4000, seed: in
     low, high = np.percentile(spread, [2.5, 97.5])
     mean = float(values.mean())
     if len(values) > 1:
-        half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values.mean(axis=1))
-        low, high = min(low, mean - half), max(high, mean + half)
+        t_low, t_high = _student(values.mean(axis=1))
+        low, high = min(low, t_low), max(high, t_high)
     return Interval(mean, float(low), float(high), len(values))
+
+
+def over_seeds(values: Sequence[float]) -> Interval:
+    """Student's t interval of the mean of one number a seed; none with one seed.
+
+    Raises ValueError without a seed.
+    """
+    if not len(values):
+        raise ValueError("no seed to take an interval over")
+    mean = float(np.mean(values))
+    low, high = _student(np.asarray(values, dtype=float)) if len(values) > 1 else (np.nan,) * 2
+    return Interval(mean, float(low), float(high), len(values))
+
+
+def _student(values: np.ndarray) -> tuple[float, float]:
+    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    return values.mean() - half, values.mean() + half
+
+
+def rank_correlation(
+    strata: Mapping[str, Mapping[str, tuple[float, float]]],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Spearman's rho of two numbers within strata, pooled, with a bootstrap over nets.
+
+    Args:
+        strata: for each stratum (such as a compression), net -> (x, y). Ranks are taken within
+            each stratum, since levels of different strata cannot be compared.
+
+    One net appears in many strata, so nets are drawn, not points. `seeds` is the number of nets.
+    NaN where all x or all y are equal. Raises ValueError when fewer than four nets are there.
+    """
+    nets = sorted({net for points in strata.values() for net in points})
+    if len(nets) < 4:
+        raise ValueError(f"{len(nets)} nets are too few for a rank correlation; at least 4")
+    rng = np.random.default_rng(seed)
+    draws = rng.choice(len(nets), (resamples, len(nets)))
+    (rho,) = _pooled(strata, nets, np.arange(len(nets))[None])
+    if np.isnan(rho):
+        return Interval(float(rho), float(rho), float(rho), len(nets))
+    low, high = np.nanpercentile(_pooled(strata, nets, draws), [2.5, 97.5])
+    return Interval(float(rho), float(low), float(high), len(nets))
+
+
+def _pooled(
+    strata: Mapping[str, Mapping[str, tuple[float, float]]], nets: Sequence[str], draws: np.ndarray
+) -> np.ndarray:
+    """Pearson correlation of ranks that are centred within each stratum, for each row of `draws`.
+
+    `draws` (R N) are indices of nets. NaN if all x or all y are equal.
+    """
+    products = np.zeros((3, len(draws)))  # xx, yy, xy
+    for points in strata.values():
+        values = np.array([points.get(net, (np.nan, np.nan)) for net in nets])[draws]  # R N 2
+        ranks = stats.rankdata(values, axis=1, nan_policy="omit")
+        count = np.isfinite(ranks).sum(axis=1, keepdims=True)
+        x, y = np.nan_to_num((ranks - (count + 1) / 2) / count.clip(1)).transpose(2, 0, 1)
+        products += [(x * x).sum(1), (y * y).sum(1), (x * y).sum(1)]
+    xx, yy, xy = products
+    spread = np.sqrt(xx * yy)
+    return np.divide(xy, spread, out=np.full_like(xy, np.nan), where=spread > 0)

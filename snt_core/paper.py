@@ -17,6 +17,12 @@ def claims() -> dict[str, dict[str, str]]:
     return {entry["id"]: entry for entry in entries}
 
 
+def table2() -> pd.DataFrame:
+    """Table 2 indexed by quantity, columns adam and sam; drops of accuracy are negative."""
+    rows = pd.read_csv(paper_dir() / "table2.csv", comment="#")
+    return rows.rename(columns=str.lower).set_index("quantity")[["adam", "sam"]]
+
+
 def table3(scheme: str, backbone: str) -> pd.DataFrame:
     """Rows of Table 3 indexed by approach (adam, sam, arch): lambda_max, top1, bit widths."""
     rows = pd.read_csv(paper_dir() / "table3.csv", comment="#")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from types import MappingProxyType
 
 import pandas as pd
 from IPython.display import HTML
@@ -15,8 +16,9 @@ from matplotlib.figure import Figure
 from snt_core import frames, paper
 from snt_core.claims import Verdict, judge
 from snt_core.edition import Result
-from snt_core.experiments import LABELS
-from snt_core.specs import TrainSpec, root, to_dict
+from snt_core.experiments import PARTS
+from snt_core.nets import BACKBONES, LABELS
+from snt_core.specs import root, run_id, to_dict
 
 
 def badge(result: Result) -> HTML:
@@ -43,8 +45,10 @@ def _plural(count: int, noun: str) -> str:
 
 def nets(result: Result) -> HTML:
     """What was trained: what all nets share in a line, what differs in a table."""
-    specs = [record.spec for record in result.records if isinstance(record.spec, TrainSpec)]
+    nets = {run_id(net): net for net in (root(record.spec) for record in result.records)}
+    specs = list(nets.values())
     frame = pd.DataFrame({"seed": s.seed, **_flat(to_dict(s))} for s in specs)
+    frame = frame.drop(columns="approach", errors="ignore")
     frame.insert(0, "approach", [LABELS[spec.approach] for spec in specs])
     same = [c for c in frame.columns if c != "approach" and frame[c].nunique() == 1]
     shared = ", ".join(f"{name} {frame[name].iloc[0]}" for name in same)
@@ -53,7 +57,8 @@ def nets(result: Result) -> HTML:
 
 
 def _flat(spec: dict) -> dict:
-    return {**{k: v for k, v in spec.items() if k != "recipe"}, **spec["recipe"]}
+    values = {**{k: v for k, v in spec.items() if k != "recipe"}, **spec.get("recipe", {})}
+    return {k: str(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
 def comparison(
@@ -74,7 +79,7 @@ def table(frame: pd.DataFrame) -> HTML:
 
 
 def _table(frame: pd.DataFrame) -> HTML:
-    frame = frame.rename(columns=LABELS).replace({"approach": LABELS})
+    frame = frame.rename(columns=LABELS).replace({"approach": LABELS, "model": BACKBONES})
     html = frame.to_html(
         index=False,
         na_rep="-",
@@ -85,9 +90,9 @@ def _table(frame: pd.DataFrame) -> HTML:
     return HTML(f'<div class="table-scroll">{html}</div>')
 
 
-def verdict(claim: str, result: Result) -> HTML:
+def verdict(claim: str, *results: Result) -> HTML:
     """Card with the claim's text, its test, and what the records say of it."""
-    found = judge(claim, result)
+    found = judge(claim, *results)
     entry = paper.claims()[claim]
     lines = [
         f"<strong>{escape(found.verdict)}</strong>: {escape(entry['says'])} "
@@ -97,18 +102,25 @@ def verdict(claim: str, result: Result) -> HTML:
     if found.text:
         lines.append(f"Found: {escape(found.text)}.")
     if found.effect is not None:
+        within = "no interval"
+        if found.low is not None:
+            within = f"95 % interval {found.low:+.2f} to {found.high:+.2f}"
         lines.append(
-            f"Effect: {found.effect:+.2f} {escape(found.unit)} (95 % interval {found.low:+.2f} to "
-            f"{found.high:+.2f}, {_plural(found.n, 'seed')}, profile {result.profile.name})."
+            f"Effect: {found.effect:+.2f} {escape(found.unit)} ({within}, "
+            f"{_plural(found.n, 'seed')}, profile {found.profile})."
         )
-    if not result.profile.verdicts:
-        lines.append(f"Profile {result.profile.name} gives no verdict.")
+    for name in sorted({r.profile.name for r in results if not r.profile.verdicts}):
+        lines.append(f"Profile {name} gives no verdict.")
     body = "".join(f"<p>{line}</p>" for line in lines)
     return HTML(f'<div class="verdict verdict-{found.verdict.replace(" ", "-")}">{body}</div>')
 
 
-def scoreboard(verdicts: Sequence[Verdict], links: dict[str, str]) -> HTML:
-    """All claims in one table; `links` maps an artefact to its chapter's page."""
+def scoreboard(
+    verdicts: Sequence[Verdict], links: Mapping[str, str] = MappingProxyType({})
+) -> HTML:
+    """Claims in one table; `links` maps an artefact to its chapter's page."""
+    if not verdicts:
+        return HTML("<p>None.</p>")
     rows = []
     for found in verdicts:
         entry = paper.claims()[found.id]
@@ -118,7 +130,9 @@ def scoreboard(verdicts: Sequence[Verdict], links: dict[str, str]) -> HTML:
             name = f'<a href="{escape(page)}">{name}</a>'
         effect = "-"
         if found.effect is not None:
-            effect = f"{found.effect:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+            effect = f"{found.effect:+.2f}"
+            if found.low is not None:
+                effect += f" [{found.low:+.2f}, {found.high:+.2f}]"
             effect += f"<br><small>{escape(found.unit)}</small>"
         kind = found.verdict.replace(" ", "-")
         rows.append(
@@ -134,7 +148,7 @@ def scoreboard(verdicts: Sequence[Verdict], links: dict[str, str]) -> HTML:
     )
     kinds = Counter(found.verdict for found in verdicts)
     order = ("reproduced", "partly", "not", "not run")
-    tally = ", ".join(f"{kinds[kind]} {kind}" for kind in order)
+    tally = ", ".join(f"{kinds[kind]} {kind}" for kind in order if kinds[kind])
     return HTML(
         f"<p>Of {len(verdicts)} claims: {tally}.</p>"
         f'<div class="table-scroll"><table class="dataframe scoreboard"><thead><tr>{head}</tr>'
@@ -142,11 +156,14 @@ def scoreboard(verdicts: Sequence[Verdict], links: dict[str, str]) -> HTML:
     )
 
 
-def provenance(result: Result) -> HTML:
+def provenance(*results: Result) -> HTML:
     """Every record behind the page: id, what it is, where, when, how long."""
+    records = {record.id: record for result in results for record in result.records}
     frame = pd.DataFrame(
         {
             "record": record.name,
+            "profile": record.profile,
+            "model": root(record.spec).model,
             "approach": root(record.spec).approach,
             "seed": root(record.spec).seed,
             "images": record.n_samples,
@@ -158,7 +175,7 @@ def provenance(result: Result) -> HTML:
             "torch": record.provenance["torch"],
             "commit": _commit(record.provenance),
         }
-        for record in result.records
+        for record in records.values()
     )
     return _table(frame)
 
@@ -174,15 +191,19 @@ def downloads(result: Result, frame: pd.DataFrame, figure: Figure) -> HTML:
     """Links that hold their files, so that they work offline, and the command that made them."""
     svg = io.StringIO()
     figure.savefig(svg, format="svg", bbox_inches="tight")
-    csv = frame.drop(columns="correct", errors="ignore").to_csv(index=False)
-    chosen = {"profile": result.profile.name, "seeds": result.seeds, **result.options}
+    csv = frame.drop(columns=["correct", "id"], errors="ignore").to_csv(index=False)
+    options = {k: v for k, v in result.options.items() if k not in PARTS}
+    chosen = {"profile": result.profile.name, "seeds": result.seeds, **options}
     words = [f"-p {name}={_word(value)}" for name, value in chosen.items()]
     command = f"snt chapter {result.artefact} {' '.join(words)}"
+    part = [result.options[name] for name in PARTS if result.options.get(name)]
+    name = "-".join([result.artefact, *part])
     links = [
-        _link(f"{result.artefact}.csv", "text/csv", csv, "numbers (CSV)"),
-        _link(f"{result.artefact}.svg", "image/svg+xml", svg.getvalue(), "figure (SVG)"),
+        _link(f"{name}.csv", "text/csv", csv, "numbers (CSV)"),
+        _link(f"{name}.svg", "image/svg+xml", svg.getvalue(), "figure (SVG)"),
     ]
-    return HTML(f"<p>{' · '.join(links)} · <code>{escape(command)}</code></p>")
+    label = f"{escape(' '.join(part))}: " if part else ""
+    return HTML(f"<p>{label}{' · '.join(links)} · <code>{escape(command)}</code></p>")
 
 
 def _word(value: object) -> str:

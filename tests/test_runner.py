@@ -60,7 +60,7 @@ def test_records_say_where_they_come_from(finished):
         assert facts["started"].endswith("+00:00")
         assert {"commit", "dirty", "torch", "device", "dtype", "peak_memory_mb"} <= set(facts)
         assert not facts["fused"]  # too short to earn a compiler
-    assert finished[1][1].n_samples == 360
+    assert finished[1][1].n_samples == 120
     assert finished[1][2].n_samples == 32
 
 
@@ -246,3 +246,43 @@ def test_the_engine_is_not_part_of_a_runs_identity():
     assert "dtype" not in {f.name for f in dataclasses.fields(TrainSpec)}
     assert detect(exact=True).dtype == "fp32"
     assert not detect(exact=True).fused
+
+
+RANKS = """
+import sys
+from pathlib import Path
+
+from snt_core import distributed, runner
+from snt_core.engine import Engine
+from snt_core.store import Store
+from tests.test_runner import NET, SWEEP
+
+folder = Path(sys.argv[1])
+exact = Engine(device="cpu", dtype="fp32", fused=False)
+with distributed.ranks():
+    records = runner.run_all([NET, SWEEP], Store(folder), profile="smoke", engine=exact)
+    name = "main" if distributed.is_main() else "other"
+    (folder / name).write_text("".join(record.to_json() for record in records[:1]))
+"""
+
+
+def test_under_torchrun_all_ranks_share_a_run_and_one_writes(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(RANKS)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "CUDA_VISIBLE_DEVICES": ""}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*torchrun, str(script), str(tmp_path)],
+        env={**env, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    store = Store(tmp_path)
+    train, sweep = store.get(NET), store.get(SWEEP)
+    assert train.provenance["ranks"] == 2
+    assert sweep.metrics["sweep"][0]["top1"] == train.metrics["test"]["top1"]
+    assert (tmp_path / "main").read_text() == train.to_json()
+    assert (tmp_path / "other").exists()
+    assert not store.run_dir(NET).exists()

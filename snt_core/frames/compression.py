@@ -1,4 +1,4 @@
-"""Records as tables, one row per number that a figure or a claim reads."""
+"""Records of nets, quantized nets and pruned nets as tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def eigenvalues(records: Iterable[Record]) -> pd.DataFrame:
     return sharpness(records)[columns]
 
 
-def _done(records: Iterable[Record], kind: str) -> Iterator[tuple[Any, dict[str, Any]]]:
+def of_kind(records: Iterable[Record], kind: str) -> Iterator[tuple[Any, dict[str, Any]]]:
     """Records of a kind that ended well, each with the columns that name its net."""
     for record in records:
         if record.spec.kind == kind and record.status == "done":
@@ -47,7 +47,7 @@ def trainings(records: Iterable[Record]) -> pd.DataFrame:
             "parameters": record.metrics["parameters"],
             "seconds": record.provenance["seconds"],
         }
-        for record, net in _done(records, "train")
+        for record, net in of_kind(records, "train")
     )
 
 
@@ -56,36 +56,52 @@ def sharpness(records: Iterable[Record]) -> pd.DataFrame:
     keys = ("lambda_max", "residual", "products", "converged", "bn_mode")
     return pd.DataFrame(
         {**net, **{key: record.metrics[key] for key in keys}, "n_samples": record.n_samples}
-        for record, net in _done(records, "lambda_max")
+        for record, net in of_kind(records, "lambda_max")
     )
 
 
 def quantized(records: Iterable[Record]) -> pd.DataFrame:
-    """A row per quantized net: test top-1 (percent) before and after fine-tuning.
+    """A row per quantized net, of kind ptq, static or qat: test top-1 (percent) before and after
+    training with the quantization (`after` is `before` where there was none, see `trained`).
 
-    `correct` is the boolean vector over test images after fine-tuning.
+    `act_bits` is 0 where activations stay in float; `correct` is the boolean vector over test
+    images at the end.
     """
-    return pd.DataFrame(
-        {
-            **net,
-            "weight_bits": record.spec.weight_bits,
-            "per_channel": record.spec.per_channel,
-            "before": record.metrics["before"]["top1"],
-            "after": record.metrics["after"]["top1"],
-            "correct": unpacked(record.metrics["after"]),
-        }
-        for record, net in _done(records, "ptq")
-    )
+    rows = []
+    for kind in ("ptq", "static", "qat"):
+        for record, net in of_kind(records, kind):
+            spec, found = record.spec, record.metrics
+            end = found.get("after", found["before"])
+            rows.append(
+                {
+                    **net,
+                    "kind": kind,
+                    "weight_bits": spec.weight_bits,
+                    "act_bits": getattr(spec, "act_bits", 0),
+                    "per_channel": getattr(spec, "per_channel", False),
+                    "observer": getattr(spec, "observer", ""),
+                    "before": found["before"]["top1"],
+                    "after": end["top1"],
+                    "trained": "after" in found,
+                    "correct": unpacked(end),
+                }
+            )
+    return pd.DataFrame(rows)
 
 
 def headline(
-    records: Iterable[Record], *, weight_bits: int = 4, per_channel: bool = False
+    records: Iterable[Record],
+    *,
+    kind: str = "ptq",
+    weight_bits: int = 4,
+    per_channel: bool = False,
 ) -> pd.DataFrame:
     """A row per net: lambda_max beside the quantized net's top1 (after fine-tuning) and correct."""
     records = list(records)
     keys = ["data", "model", "approach", "seed"]
     rows = quantized(records)
-    rows = rows[(rows.weight_bits == weight_bits) & (rows.per_channel == per_channel)]
+    chosen = (rows.weight_bits == weight_bits) & (rows.per_channel == per_channel)
+    rows = rows[(rows.kind == kind) & chosen]
     dense = trainings(records)[[*keys, "top1"]].rename(columns={"top1": "float_top1"})
     curvature = sharpness(records)[[*keys, "lambda_max", "residual", "n_samples"]]
     joined = rows.rename(columns={"after": "top1"}).merge(curvature, on=keys)
@@ -127,8 +143,9 @@ def quantization_summary(records: Iterable[Record]) -> pd.DataFrame:
     """Top-1 (percent) in float, after rounding, after fine-tuning; mean over seeds."""
     records = list(records)
     dense = _means(trainings(records), ["approach"], ["top1"])
-    keys = ["weight_bits", "per_channel", "approach"]
+    keys = ["weight_bits", "act_bits", "per_channel", "approach"]
     rows = _means(quantized(records), keys, ["before", "after"]).merge(dense, on="approach")
+    rows["act_bits"] = rows.act_bits.map(lambda bits: bits or "float")
     return rows[[*keys, "top1", "before", "after"]].rename(columns={"top1": "float"})
 
 
@@ -137,6 +154,16 @@ def drops(records: Iterable[Record]) -> pd.DataFrame:
     frame = sweeps(records)
     table = frame.pivot_table(index="sparsity", columns="approach", values="drop")
     return table.reset_index().rename_axis(columns=None)
+
+
+def at_half(frame: pd.DataFrame) -> pd.DataFrame:
+    """From `sweeps`: test top-1 dense and at half sparsity, and the drop; mean over seeds."""
+    keys = ["augment", "approach"]
+    dense, half = frame[frame.sparsity == 0], frame[frame.sparsity == 0.5]
+    rows = _means(dense, keys, ["top1"]).merge(
+        _means(half, keys, ["top1", "drop"]), on=keys, suffixes=(" dense", " at 50 %")
+    )
+    return rows.rename(columns={"drop": "drop at 50 %"})
 
 
 def _means(frame: pd.DataFrame, keys: list[str], columns: list[str]) -> pd.DataFrame:
@@ -152,13 +179,16 @@ def curves(records: Iterable[Record]) -> pd.DataFrame:
             "per_channel": record.spec.per_channel,
             **{key: point[key] for key in ("step", "epoch", "val_top1")},
         }
-        for record, net in _done(records, "ptq")
+        for record, net in of_kind(records, "ptq")
         for point in record.metrics["curve"]
     )
 
 
-def sweeps(records: Iterable[Record]) -> pd.DataFrame:
-    """A row per net and sparsity: test top-1 and drop from the dense net (percent points)."""
+def sweeps(records: Iterable[Record], kind: str = "one_shot") -> pd.DataFrame:
+    """A row per net and sparsity: test top-1 and drop from the dense net (percent points).
+
+    `kind` is one_shot or imp; `augment` is how the net was trained.
+    """
     return pd.DataFrame(
         {
             **net,
@@ -166,8 +196,9 @@ def sweeps(records: Iterable[Record]) -> pd.DataFrame:
             "top1": point["top1"],
             "drop": record.metrics["sweep"][0]["top1"] - point["top1"],
             "correct": unpacked(point),
+            "augment": getattr(getattr(root(record.spec), "recipe", None), "augment", ""),
         }
-        for record, net in _done(records, "one_shot")
+        for record, net in of_kind(records, kind)
         for point in record.metrics["sweep"]
     )
 

@@ -1,0 +1,41 @@
+"""DataFrame -> matplotlib figure. No numbers are computed here beyond means for display."""
+
+from snt_core.figures.analyses import (
+    channels,
+    codes,
+    density,
+    proxy,
+    spectra,
+    step_times,
+    surfaces,
+    table2,
+    tokens,
+)
+from snt_core.figures.blocks import blocks
+from snt_core.figures.compression import (
+    against_paper,
+    augmentation,
+    finetuning,
+    pruning,
+    sensitivity,
+)
+from snt_core.figures.style import style
+
+__all__ = [
+    "against_paper",
+    "augmentation",
+    "blocks",
+    "channels",
+    "codes",
+    "density",
+    "finetuning",
+    "proxy",
+    "pruning",
+    "sensitivity",
+    "spectra",
+    "step_times",
+    "style",
+    "surfaces",
+    "table2",
+    "tokens",
+]

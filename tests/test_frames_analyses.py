@@ -1,0 +1,209 @@
+"""Tables of transformers, of the proxy, of the analyses and of the sensitivity runs."""
+
+import numpy as np
+import pytest
+
+from snt_core import frames, paper
+from snt_core.specs import root
+from snt_core.store import Record
+from tests.records import STEP, changed, result, without
+
+# tokens -----------------------------------------------------------------------------------------
+
+
+def vit(**columns) -> list[Record]:
+    return result("table2", **columns).records
+
+
+def test_at_a_setting_the_drop_is_exactly_its_own():
+    records = vit(tokens={"adam": 10, "sam": 5}, faster=0.25)
+    settings = frames.tokens(records)
+    for method, setting in (("prune", 0.8), ("merge", 3.0)):  # the third of each
+        by = settings[settings.method == method].sort_values(["approach", "seed"])
+        dense, own = by[by.setting.isna()], by[by.setting == setting]
+        found = frames.at_speedup(records, method, 1.75)
+        assert found["drop"].tolist() == pytest.approx(own["drop"].tolist())
+        for loss, before, after in zip(found.loss, dense.correct, own.correct, strict=True):
+            assert np.array_equal(loss, before.astype(float) - after)
+
+
+@pytest.mark.parametrize("method", ["prune", "merge"])
+@pytest.mark.parametrize("target", [1.1, 1.3, 1.49, 1.6])
+def test_between_settings_the_drop_lies_on_a_line(method, target):
+    """Losses in proportion to the speed-up are read in that proportion, image by image."""
+    found = frames.at_speedup(vit(tokens={"adam": 20, "sam": 5}), method, target)
+    slopes = found.approach.map({"adam": 20, "sam": 5})
+    assert found["drop"].tolist() == pytest.approx((slopes * (target - 1)).tolist(), abs=STEP)
+    assert [100 * loss.mean() for loss in found.loss] == pytest.approx(found["drop"].tolist())
+    assert all(np.abs(loss).max() <= 1 for loss in found.loss)
+    assert len(found) == 4
+
+
+def test_all_nets_are_read_at_the_same_place():
+    """One net was measured slower; the target is reached by the mean of both."""
+    found = frames.at_speedup(vit(faster={"adam": 0.2, "sam": 0.4}), "prune", 1.45)
+    assert set(found.settings) == {"0.95 to 0.9"}  # means are 1.3, 1.6
+    # half way: adam from 1.2 to 1.4, sam from 1.4 to 1.8, 10 points at twice the speed
+    drops = found.groupby("approach")["drop"].mean()
+    assert drops["adam"] == pytest.approx(3.0, abs=STEP)
+    assert drops["sam"] == pytest.approx(6.0, abs=STEP)
+
+
+def test_the_first_setting_is_reached_from_no_setting():
+    found = frames.at_speedup(vit(), "merge", 1.1)
+    assert set(found.settings) == {"none to 1.0"}
+
+
+def test_a_speed_out_of_reach_is_empty():
+    records = vit(faster=0.1)
+    assert len(frames.at_speedup(records, "prune", 1.6))  # six settings
+    assert frames.at_speedup(records, "prune", 1.61).empty
+    assert frames.at_speedup(records, "merge", 1.6).empty  # five
+    assert frames.at_speedup([], "merge", 1.1).empty
+    only = [r for r in records if getattr(r.spec, "method", "") != "merge"]
+    assert frames.at_speedup(only, "merge", 1.1).empty
+
+
+def test_table2_stands_beside_the_papers():
+    columns = {"lost": {"sam": 8}, "before": {"sam": 79}, "tokens": {"adam": 20, "sam": 10}}
+    ours = frames.table2(vit(lambda_max={"adam": 700, "sam": 20}, **columns))
+    rows = frames.beside_paper(ours, paper.table2()).set_index("quantity")
+    assert list(rows.index) == list(paper.table2().index)
+    assert rows["ADAM (paper)"].tolist() == paper.table2().adam.tolist()
+    expected = {
+        "lambda_max": (700, 20),
+        "converged_top1": (80, 80),
+        "delta_top1_weight_pruning": (-5, -2),
+        "delta_top1_token_pruning": (-3.6, -1.8),
+        "delta_top1_token_merging": (-18, -9),
+        "delta_top1_quantization": (-30, -1),
+    }
+    for quantity, values in expected.items():
+        assert tuple(rows.loc[quantity, ["ADAM", "SAM"]]) == pytest.approx(values, abs=STEP)
+    slow = frames.table2(vit(faster=0.01))
+    assert set(expected) - set(slow.quantity) == {
+        "delta_top1_token_pruning",
+        "delta_top1_token_merging",
+    }
+
+
+# the proxy --------------------------------------------------------------------------------------
+
+
+def test_points_are_the_drops_of_every_compression():
+    columns = {"before": {"adam": (40, 42)}, "after": {"adam": 75}, "lambda_max": {"adam": 9}}
+    made = result("proxy", part={"backbone": "resnet20"}, lost={"adam": 10}, **columns)
+    frame = frames.points(made.records)
+    own = frame[(frame.approach == "adam") & (frame.seed == 1)]
+    bits = [f"W{b}/Afloat{c}" for b in (4, 8) for c in ("", ", per channel")]
+    expected = {("cifar100", f"{name}, fine-tuned"): 5 for name in bits}
+    expected |= {("cifar100", name): 38 for name in bits}
+    expected |= {("cifar10", "50% pruned"): 2.5, ("cifar10", "70% pruned"): 4.9}
+    drops = own.set_index(["data", "compression"])["drop"].to_dict()
+    assert drops == pytest.approx(expected)
+    assert set(own.lambda_max) == {9}
+    assert len(own) == len(expected)
+    # preact was trained for the ablation alone: its rows have the bits of that table
+    preact = frame[(frame.approach == "preact") & (frame.seed == 0)]
+    assert sorted(preact.compression) == ["W4/Afloat", "W4/Afloat, fine-tuned"]
+
+
+def test_points_of_a_transformer_have_tokens_and_no_training_that_was_not():
+    frame = frames.points(vit(before={"sam": 75}, tokens={"sam": 20}))
+    own = frame[(frame.approach == "sam") & (frame.seed == 0)]
+    assert own.set_index("compression")["drop"].to_dict() == pytest.approx(
+        {"50% pruned": 5, "W8/A8": 5, "tokens pruned, 1.18x": 3.6, "tokens merged, 1.90x": 18}
+    )
+    slow = frames.points(vit(faster=0.1))
+    assert set(slow.compression) == {"50% pruned", "W8/A8", "tokens pruned, 1.18x"}
+
+
+def test_points_leave_out_eigenvalues_that_did_not_converge():
+    frame = frames.points(vit(converged={"adam": (True, False)}))
+    assert set(zip(frame.approach, frame.seed)) == {("adam", 0), ("sam", 0), ("sam", 1)}
+    none = frames.points(vit(converged=False))
+    assert none.empty
+    assert "compression" in none
+    made = result("proxy", part={"backbone": "vit"})
+    assert frames.points(without(made, lambda s: s.kind == "lambda_max").records).empty
+    assert frames.points([]).empty
+
+
+# analyses ---------------------------------------------------------------------------------------
+
+
+def test_variants_of_one_approach_keep_their_own_numbers():
+    """Three nets are called sam, seed 0: each row has the numbers of its own."""
+    radii, lambdas = (0.05, 0.1, 0.2), (30.0, 20.0, 10.0)
+    columns = {
+        "lambda_max": {("sam", rho): x for rho, x in zip(radii, lambdas)},
+        "after": {("sam", rho): 60 + x for rho, x in zip(radii, lambdas)},
+    }
+    made = result("deviations", part={"about": "rho"}, **columns)
+    rows = frames.variants(made.records)
+    assert len(rows) == 3 * 2
+    found = set(zip(rows.setting, rows.lambda_max, rows.top1))
+    assert found == {(f"rho {r:g}", x, 60 + x) for r, x in zip(radii, lambdas)}
+    lost = changed(
+        made,
+        lambda s: s.kind == "ptq" and root(s).recipe.rho == 0.1,
+        status="diverged",
+        metrics={},
+    )
+    assert set(frames.variants(lost.records).setting) == {"rho 0.05", "rho 0.2"}
+
+
+def test_variants_of_the_architecture():
+    made = result("deviations", (0,), part={"about": "architecture"})
+    assert set(frames.variants(made.records).setting) == {
+        "ResNet-20, snt",
+        "ResNet-20, snt-nofinal",
+        "Mixer-S, snt",
+        "Mixer-S, snt-channels",
+    }
+
+
+def test_settings_of_the_measurement():
+    made = result("deviations", part={"about": "measurement"}, before={"sam": (60, 70)})
+    settings = frames.lambda_settings(made.records)
+    assert settings.groupby("approach").setting.nunique().to_dict() == dict(
+        zip(("adam", "arch", "sam"), (3, 3, 3))
+    )
+    assert "N = 500, eval mode" in set(settings.setting)
+    table = frames.observers(made.records).set_index("observer")
+    assert sorted(table.index) == ["minmax", "mse", "percentile"]
+    assert table.sam.tolist() == [65.0] * 3
+
+
+def test_step_times_are_quotients_to_adams():
+    made = result("table1", (0,), seconds={"adam": 0.5, "sam": 1.0, "snt": 0.6})
+    ratios = frames.step_times(made.records).groupby("contender").ratio.agg(["min", "max", "size"])
+    assert ratios.loc["adam"].tolist() == [1, 1, 3]
+    assert ratios.loc["sam"].tolist() == [2, 2, 3]
+    assert ratios.loc["snt"].tolist() == pytest.approx([1.2, 1.2, 3])
+
+
+def test_components_of_a_transformer():
+    made = result("figure1", ffn={"sam": 0.8})
+    ranks = frames.ranks(made.records).set_index(["approach", "part", "seed"])
+    assert ranks.loc[("sam", "ffn", 0), "explained"] == pytest.approx(0.8)
+    assert ranks.loc[("adam", "qkv", 1), "effective_rank"] == 110
+    assert ranks.loc[("untrained", "ffn", 1), "explained"] == pytest.approx(0.3)
+    assert len(ranks) == 3 * 2 * 2
+    curve = frames.spectra(made.records)
+    one = curve[(curve.approach == "sam") & (curve.part == "ffn") & (curve.seed == 0)]
+    assert one.components.tolist() == [0.25, 0.5, 0.75, 1.0]
+    assert one.explained.tolist() == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_channels_and_codes_and_spectra():
+    channels = frames.channels(result("figure2", ratio={"sam": 3.0}).records)
+    assert channels.groupby("approach").ratio.first().to_dict() == {"adam": 5.0, "sam": 3.0}
+    assert set(channels.block) == {"blocks.1"}
+    records = result("figure3", (0,), weights={"arch": 3.5}, lambda_max={"sam": 7.0}).records
+    codes = frames.entropies(records).set_index(["approach", "part"]).entropy
+    assert codes["arch", "weights"] == 3.5
+    assert codes["arch", "activations"] == 2.0
+    traces = frames.traces(records).set_index("approach")
+    assert traces.loc["sam", ["smallest", "largest"]].tolist() == [-1.0, 7.0]
+    assert np.shape(frames.surfaces(records).losses[0]) == (3, 3)
