@@ -116,7 +116,7 @@ def table2(profile: Profile, seeds: Iterable[int]) -> list[Spec]:
         for approach in ("sam", "adam"):
             net = training(profile, "imagenet", approach, seed, "vit")
             tokens = {"batch_size": profile.speed_batch, "repeats": profile.speed_repeats}
-            merged = (2, 4, 6, 8, 11, 14, 16) if net.model == "vit_b16" else (1, 2, 3, 4, 5)
+            merged = (2, 4, 6, 8, 11, 14, 16) if net.model == "vit_b16" else (2, 4, 5, 6, 7)
             specs += [
                 net,
                 _lambda_max(profile, net),

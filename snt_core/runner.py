@@ -81,9 +81,7 @@ def run(spec: Spec, store: Store, engine: Engine, profile: str, report: Report =
         time.sleep(0.5)
 
 
-def _run_on_ranks(
-    spec: Spec, store: Store, engine: Engine, profile: str, report: Report
-) -> Record:
+def _run_on_ranks(spec: Spec, store: Store, engine: Engine, profile: str, report: Report) -> Record:
     """As `run`, on all ranks together: they carry out alike, and rank 0 alone writes."""
     with store.lock(spec) if distributed.is_main() else nullcontext(True) as mine:
         if not distributed.from_main(lambda: mine):
@@ -161,7 +159,9 @@ def _in_parallel(
 ) -> None:
     """Trainings first; a measurement is handed out as soon as its weights are there."""
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent)
+    pool = ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_follow, initargs=(os.getpid(),)
+    )
     nets = [spec for spec in todo if root(spec) is spec]
     waiting = [spec for spec in todo if spec not in nets]
     running: dict[Future, Spec] = {}
@@ -204,9 +204,8 @@ def _work(spec: Spec, folder: Path, engine: Engine, profile: str) -> None:
         ) from error
 
 
-def _follow_parent() -> None:
-    """End with the parent, however it ends, so that no orphan keeps a run locked."""
-    parent = os.getppid()
+def _follow(parent: int) -> None:
+    """End with the parent, however and whenever it ends, so that no orphan keeps a run locked."""
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -17,7 +17,7 @@ class SurfaceSpec(Measurement):
     schema: ClassVar[int] = 1
 
     n_samples: int
-    span: float = 1.0
+    span: float = 0.5
     points: int
     seed: int = 0
 
