@@ -213,8 +213,7 @@ def claims(as_json: JsonOption = False) -> None:
         return
     table = Table("claim", "verdict", "profile", "effect [95 %]", "seeds", "found")
     for v in verdicts:
-        effect = "" if v.effect is None else f"{v.effect:+.2f} [{v.low:+.2f}, {v.high:+.2f}]"
-        table.add_row(v.id, v.verdict, v.profile or "", effect, str(v.n or ""), v.text)
+        table.add_row(v.id, v.verdict, v.profile or "", v.measured, str(v.n or ""), v.text)
     out.print(table)
 
 

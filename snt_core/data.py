@@ -107,8 +107,9 @@ def load(name: str, val_size: int) -> Dataset:
     if name not in FACTS:
         raise unknown("data set", name, FACTS)
     train, test, digest = _parts(name)
-    if len(train) and not 0 < val_size < len(train):
-        raise UserError(f"val_size is {val_size}; {name} allows 1 to {len(train) - 1}")
+    least = 0 if name == "imagenet" else 1  # checkpoints are not trained and need no validation
+    if len(train) and not least <= val_size < len(train):
+        raise UserError(f"val_size is {val_size}; {name} allows {least} to {len(train) - 1}")
     return Dataset(name, train[val_size:], train[:val_size], test, FACTS[name], digest)
 
 

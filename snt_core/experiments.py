@@ -53,9 +53,14 @@ def _lambda_max(profile: Profile, parent: TrainSpec, **changes: object) -> Lambd
     return replace(spec, **changes)
 
 
-def _gentle(profile: Profile, epochs: int) -> Recipe:
+def _gentle(profile: Profile, net: TrainSpec) -> Recipe:
     """The epoch after quantization."""
-    return Recipe(epochs=epochs, batch_size=profile.batch_size, lr=1e-4)
+    return Recipe(
+        epochs=profile.finetune_epochs,
+        batch_size=profile.batch_size,
+        lr=1e-4,
+        augment=net.recipe.augment,
+    )
 
 
 def _onward(profile: Profile, net: TrainSpec, epochs: int) -> Recipe:
@@ -75,7 +80,7 @@ def _ptq(profile: Profile, parent: TrainSpec, weight_bits: int, per_channel: boo
         parent=parent,
         weight_bits=weight_bits,
         per_channel=per_channel,
-        finetune=_gentle(profile, profile.finetune_epochs),
+        finetune=_gentle(profile, parent),
         curve_points=profile.curve_points,
         seed=parent.seed,
     )
@@ -87,7 +92,7 @@ def _static(profile: Profile, parent: TrainSpec, bits: int, *, finetune: bool) -
         weight_bits=bits,
         act_bits=bits,
         n_calibration=profile.n_calibration,
-        finetune=_gentle(profile, profile.finetune_epochs) if finetune else None,
+        finetune=_gentle(profile, parent) if finetune else None,
         seed=parent.seed,
     )
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from snt_core.profiles import Profile
+from snt_core.profiles import STAND_INS, Profile
 from snt_core.runs.checkpoint import CheckpointSpec
 from snt_core.runs.train import TrainSpec
-from snt_core.specs import Recipe
+from snt_core.specs import Net, Recipe
 
 # approach -> (architecture variant, optimizer)
 APPROACHES = {
@@ -45,13 +45,18 @@ WEIGHT_DECAY = 0.05
 RHO = {"cifar10": 0.05, "cifar100": 0.1, "imagenet": 0.1}  # as Foret et al. 2021 on these data
 MIXER_RHO = 0.1
 AUGMENTED = ("mixer_s", "vit_tiny")  # those that need more than crops and flips
-CHECKPOINTS = {  # public ViT-B/16 of timm, at pinned revisions
+CHECKPOINTS = {  # public ViT-B/16 of timm and their revisions; records hold the SHA-256
     "adam": (
         "vit_base_patch16_224.augreg2_in21k_ft_in1k",
         "3feba41e737e1b28af8e1fd7dca8eed073385972",
     ),
-    "sam": ("vit_base_patch16_224.sam_in1k", "b36be17"),
+    "sam": ("vit_base_patch16_224.sam_in1k", "main"),
 }
+
+
+def stands_in(net: Net) -> bool:
+    """Whether a net is in the place of one that the paper trained on ImageNet."""
+    return net.model in STAND_INS.values()
 
 
 def training(

@@ -17,19 +17,21 @@ from snt_core import frames, paper
 from snt_core.claims import Verdict, judge
 from snt_core.edition import Result
 from snt_core.experiments import PARTS
-from snt_core.nets import BACKBONES, LABELS
+from snt_core.nets import BACKBONES, LABELS, stands_in
 from snt_core.specs import root, run_id, to_dict
 
 
 def badge(result: Result) -> HTML:
-    """One line: profile, data set, seeds, device and date of the records that follow."""
+    """One line: profile, data set, net, seeds, device and date of the records that follow."""
     provenances = [record.provenance for record in result.records]
     devices = sorted({p["device"] for p in provenances})
     days = sorted({p["started"][:10] for p in provenances})
     data = sorted({root(record.spec).data for record in result.records})
+    models = sorted({root(record.spec).model for record in result.records})
     facts = [
         f"profile {result.profile.name}",
         ", ".join(data),
+        ", ".join(models),
         f"{_plural(len(result.seeds), 'seed')} ({', '.join(map(str, result.seeds))})",
         f"device {', '.join(devices)}",
         days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}",
@@ -70,7 +72,9 @@ def comparison(
 ) -> HTML:
     """Paper beside ours (see `frames.comparison`); no difference where other data stand in."""
     frame = frames.comparison(ours, theirs, columns, order)
-    return _table(frame if result.profile.verdicts else frame.drop(columns="ours - paper"))
+    nets = [root(record.spec) for record in result.records]
+    theirs_too = result.profile.verdicts and not any(stands_in(net) for net in nets)
+    return _table(frame if theirs_too else frame.drop(columns="ours - paper"))
 
 
 def table(frame: pd.DataFrame) -> HTML:
@@ -129,11 +133,8 @@ def scoreboard(
         if page:
             name = f'<a href="{escape(page)}">{name}</a>'
         effect = "-"
-        if found.effect is not None:
-            effect = f"{found.effect:+.2f}"
-            if found.low is not None:
-                effect += f" [{found.low:+.2f}, {found.high:+.2f}]"
-            effect += f"<br><small>{escape(found.unit)}</small>"
+        if found.measured:
+            effect = f"{found.measured}<br><small>{escape(found.unit)}</small>"
         kind = found.verdict.replace(" ", "-")
         rows.append(
             f"<tr><td>{name}<br><small>{escape(entry['where'])}</small></td>"

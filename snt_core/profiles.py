@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from snt_core.errors import unknown
+from snt_core.runs.one_shot import TENTHS
 
 PUBLISHED = "published"  # not a size: the best profile whose records are there
 
@@ -52,14 +53,13 @@ class Profile:
     verdicts: bool = True
 
 
-TENTHS = tuple(round(0.1 * i, 1) for i in range(1, 10))
-_STAND_INS = {"resnet18": "resnet18_cifar", "vit": "vit_tiny"}
+STAND_INS = {"resnet18": "resnet18_cifar", "vit": "vit_tiny"}
 
 _SMOKE = Profile(
     name="smoke",
     says="600 of scikit-learn's digits, a few steps: proves that every line runs, nothing more",
     data={"cifar10": "few-digits", "cifar100": "few-digits", "imagenet": "few-digits"},
-    models=_STAND_INS,
+    models=STAND_INS,
     augment="crop-flip",
     val_size=96,
     seeds=(0,),
@@ -90,7 +90,7 @@ _CIFAR = Profile(
     name="cifar",
     says="the whole of CIFAR, a short schedule: real numbers without a GPU",
     data={"cifar10": "cifar10", "cifar100": "cifar100", "imagenet": "cifar100"},
-    models=_STAND_INS,
+    models=STAND_INS,
     augment="crop-flip",
     val_size=5000,
     seeds=(0, 1, 2),

@@ -50,7 +50,7 @@ class Clock:
         self.clock = time.monotonic()
         _git_state()
         if engine.device == "cuda":
-            torch.cuda.resetpeak_memory_stats()
+            torch.cuda.reset_peak_memory_stats()
 
     @property
     def session(self) -> dict[str, Any]:

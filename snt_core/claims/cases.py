@@ -141,7 +141,7 @@ CASES = {
     "imp-resnet": Case(
         artefact="figure5",
         test=pruning.imp_resnet,
-        approaches=_THREE,
+        approaches=("adam", "arch"),
         kinds=("imp",),
         parts=_backbones("resnet20", method="iterative"),
     ),

@@ -69,7 +69,7 @@ def imp_resnet(records: Sequence[Record]) -> Finding:
         unit="points of mean drop, ADAM above ARCH",
         text=(
             f"ARCH's drop is at most ADAM's at {kept} of {len(each)} sparsities; mean drop "
-            f"{chain(means(pruned, 'drop'), ORDER, 2)} points"
+            f"{chain(means(pruned, 'drop'), ('adam', 'arch'), 2)} points"
         ),
     )
 

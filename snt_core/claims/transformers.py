@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -63,7 +64,7 @@ def _tokens(records: Sequence[Record], method: str, target: float, what: str) ->
     found = _smaller_drop(losses, "loss", f"token {what} at {target}x")
     where = losses.settings.iloc[0]
     text = f"{found.text}; read between the settings {where}, both nets at the same"
-    return Finding(**{**vars(found), "text": text})
+    return replace(found, text=text)
 
 
 def vit_token_pruning(records: Sequence[Record]) -> Finding:

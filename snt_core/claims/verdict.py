@@ -19,7 +19,7 @@ from snt_core.claims.findings import Finding, Untestable
 from snt_core.edition import Result, select
 from snt_core.errors import unknown
 from snt_core.experiments import ARTEFACTS
-from snt_core.nets import BACKBONES, LABELS
+from snt_core.nets import BACKBONES, LABELS, stands_in
 from snt_core.profiles import PUBLISHED
 from snt_core.specs import Spec, root
 from snt_core.store import Record, Store
@@ -39,6 +39,14 @@ class Verdict:
     chapter: str | None
     unit: str = ""
     text: str = ""
+
+    @property
+    def measured(self) -> str:
+        """The effect, with its interval where there is one, as text; empty if nothing was."""
+        if self.effect is None:
+            return ""
+        interval = "" if self.low is None else f" [{self.low:+.2f}, {self.high:+.2f}]"
+        return f"{self.effect:+.2f}{interval}"
 
     def public(self) -> dict[str, Any]:
         """The keys that scripts may rely on."""
@@ -102,7 +110,7 @@ def _part(claim: str, case: Case, part: dict[str, str], results: Sequence[Result
             high=None if math.isnan(effect.high) else effect.high,
             n=effect.seeds,
             unit=finding.unit,
-            text=_title(part) + finding.text,
+            text=_title(part) + _stand_in(read) + finding.text,
         )
     return blank
 
@@ -151,6 +159,11 @@ def _trouble(case: Case, specs: Sequence[Spec], records: Sequence[Record]) -> st
 
 def _names(approaches: Iterable[str]) -> str:
     return ", ".join(LABELS[a] for a in dict.fromkeys(approaches))
+
+
+def _stand_in(records: Sequence[Record]) -> str:
+    net = root(records[0].spec)
+    return f"on a stand-in ({net.model}, {net.data}), " if stands_in(net) else ""
 
 
 def _title(part: dict[str, str]) -> str:

@@ -6,10 +6,14 @@
     from snt_core.compress.pact import prepare_qat
     from snt_core.compress.prune import prune_magnitude, sparsity
     from snt_core.compress.quantize import quantize_weights
+    from snt_core.compress.vit import merge_tokens, prune_tokens
 
     small = quantize_weights(prune_magnitude(my_model, 0.5), weight_bits=4)
     print(sparsity(small))
     # activations too: their ranges come from some hundred images, B C H W normalised
     small = quantize_static(my_model, images, weight_bits=8, act_bits=8)
     student = prepare_qat(my_model, images, weight_bits=4, act_bits=4)  # then train, then freeze
+    fewer = merge_tokens(my_vit, 8)  # any timm VisionTransformer; prune_tokens(my_vit, 0.9)
+
+`prune.prune_iterative` prunes and trains in turns.
 """

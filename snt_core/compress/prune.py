@@ -150,8 +150,9 @@ def prune_iterative(
         if target < level:
             raise ValueError(f"sparsity {target} comes after {level}: give them in rising order")
         finetune(student, _Ramp(student, level, target))
-        yield target, _plain(student, model)
-        level = target
+        pruned = _plain(student, model)
+        yield target, pruned
+        level = sparsity(pruned)  # as counted, which is what a later start from here would find
 
 
 class Mask(nn.Module):

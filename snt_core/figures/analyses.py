@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from snt_core.figures.style import COLOURS, DASHES, MARKERS, PAPER, lines
 from snt_core.nets import BACKBONES, LABELS
+from snt_core.runs.pca import SHARE
 
 CONTENDERS = {"adam": "ADAM", "sam": "SAM", "snt": "SNT", "snt_eager": "SNT, eager"}
 
@@ -91,7 +92,7 @@ def spectra(frame: pd.DataFrame) -> Figure:
     axes = figure.subplots(1, 2, sharey=True)
     for ax, (part, title) in zip(axes, titles.items(), strict=True):
         lines(ax, frame[frame.part == part], "components", "explained", mark=False)
-        ax.axvline(200 / 768, color="0.5", lw=0.8, ls=":")
+        ax.axvline(SHARE, color="0.5", lw=0.8, ls=":")
         ax.set(title=title, xlabel="components / width", ylabel="explained variance", ylim=(0, 1))
         ax.label_outer()
     return figure
@@ -103,6 +104,8 @@ def channels(frame: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for ax, approach in zip(axes, ("adam", "sam"), strict=True):
+        if approach not in first.index:  # diverged
+            continue
         row = first.loc[approach]
         at = np.arange(len(row.low))
         ax.vlines(at, row.low, row.high, color=COLOURS[approach], lw=max(0.4, 200 / len(at)))
@@ -118,6 +121,8 @@ def codes(frame: pd.DataFrame) -> Figure:
     for ax, part in zip(axes, ("weights", "activations"), strict=True):
         for approach in ("adam", "arch", "sam"):
             rows = frame[(frame.part == part) & (frame.approach == approach)]
+            if rows.empty:  # diverged
+                continue
             share = np.mean(np.stack(list(rows.histogram)), axis=0)
             label = f"{LABELS[approach]}, {rows.entropy.mean():.2f} bits"
             look = {"color": COLOURS[approach], "ls": DASHES[approach]}
@@ -165,10 +170,12 @@ def density(frame: pd.DataFrame) -> Figure:
 
 
 def _smooth(nodes: list, weights: list, grid: np.ndarray, width: float) -> np.ndarray:
-    """Mean over probes of a Gaussian for each node."""
-    nodes, weights = np.asarray(nodes)[..., None], np.asarray(weights)[..., None]
-    bells = np.exp(-0.5 * ((grid - nodes) / width) ** 2) / (width * np.sqrt(2 * np.pi))
-    return (weights * bells).sum(axis=1).mean(axis=0)
+    """Mean over probes, which may have ended at different lengths, of a Gaussian for each node."""
+    curves = []
+    for places, shares in zip(nodes, weights, strict=True):
+        bells = np.exp(-0.5 * ((grid - np.asarray(places)[:, None]) / width) ** 2)
+        curves.append(np.asarray(shares) @ bells / (width * np.sqrt(2 * np.pi)))
+    return np.mean(curves, axis=0)
 
 
 def proxy(frame: pd.DataFrame) -> Figure:

@@ -41,14 +41,23 @@ def _pruned(records: list[Record]) -> pd.DataFrame:
 
 def _rounded(records: list[Record]) -> pd.DataFrame:
     """Right after rounding and, where there was training, after it."""
-    frame, dense = quantized(records), trainings(records)
+    frame, dense = quantized(records), _dense(records)
     if frame.empty or dense.empty:
         return pd.DataFrame()
-    frame = frame.merge(dense[[*KEYS, "top1"]], on=KEYS)
+    frame = frame.merge(dense, on=KEYS)
     names = frame.apply(_bits, axis=1)
     plain = frame.assign(drop=frame.top1 - frame.before, compression=names)
     mended = frame.assign(drop=frame.top1 - frame.after, compression=names + ", fine-tuned")
     return pd.concat([plain, mended[mended.trained]])
+
+
+def _dense(records: list[Record]) -> pd.DataFrame:
+    """Accuracy before compression, of trainings and, for checkpoints, of sweeps."""
+    found = [trainings(records)]
+    if len(pruned := sweeps(records)):
+        found.append(pruned[pruned.sparsity == 0])
+    parts = [part[[*KEYS, "top1"]] for part in found if len(part)]
+    return pd.concat(parts).drop_duplicates(KEYS) if parts else pd.DataFrame()
 
 
 def _faster(records: list[Record]) -> pd.DataFrame:

@@ -43,7 +43,7 @@ def variants(records: Iterable[Record]) -> pd.DataFrame:
         for net, own in nets.items()
         if any(of_kind(own, "ptq"))  # not where it diverged
     ]
-    return pd.concat(rows, ignore_index=True)
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
 
 
 def _setting(net: Net) -> str:

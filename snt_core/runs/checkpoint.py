@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from snt_core.models import MODELS
 from snt_core.runs.place import Outcome, Place
 from snt_core.specs import DATA, one_of
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +56,21 @@ class CheckpointSpec:
         local = checkpoint_file(self.source)
         model = load_checkpoint(str(local) if local else self.source, revision=self.revision)
         place.keep(self, model)
-        count = sum(p.numel() for p in model.parameters())
-        return Outcome(metrics={"parameters": count, "local": local is not None}, n_samples=0)
+        metrics = {
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "local": local is not None,
+            "sha256": _digest(model),
+        }
+        return Outcome(metrics=metrics, n_samples=0)
 
     @staticmethod
     def headline(metrics: dict[str, Any]) -> dict[str, float]:
         return {"parameters": float(metrics["parameters"])}
+
+
+def _digest(model: nn.Module) -> str:
+    """Of names and weights, whatever file they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -60,4 +60,5 @@ class StepTimeSpec:
 
     @staticmethod
     def headline(metrics: dict[str, Any]) -> dict[str, float]:
-        return {f"{name} seconds": found["median"] for name, found in metrics["steps"].items()}
+        adam = metrics["steps"]["adam"]["median"]
+        return {f"{name} / adam": s["median"] / adam for name, s in metrics["steps"].items()}

@@ -1,0 +1,233 @@
+"""Records as if nets of a given quality had been run, in the shapes that the runs write.
+
+`result("table4", (0, 1), lambda_max={"adam": 105, "sam": 15}, after=70)` makes the records of an
+artefact. Each column (see `DEFAULTS`) is one value for all nets or a dict by approach, in which
+(approach, augment) and (approach, rho) go first. A tuple has a value for each seed; `lost` may be
+a function of the sparsity.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from snt_core import claims
+from snt_core.claims import Verdict
+from snt_core.edition import Result
+from snt_core.experiments import ARTEFACTS
+from snt_core.profiles import PROFILES
+from snt_core.specs import Net, Spec, root
+from snt_core.store import Record
+
+N = 2000  # test images
+STEP = 100 / N  # points that one of them counts
+DEFAULTS: dict[str, Any] = {
+    "top1": 80.0,  # dense, percent
+    "before": 50.0,  # quantized
+    "after": 70.0,  # and trained
+    "rate": 0.05,  # of that training, per step, and what it gains on validation images
+    "gain": 20.0,
+    "lambda_max": 100.0,
+    "converged": True,
+    "lost": 20.0,  # points at sparsity 1, and at others in proportion to their square
+    "prune": 10.0,  # points lost by fewer tokens at twice the speed, at others in proportion
+    "merge": 20.0,
+    "faster": 0.25,  # speed-up from one setting of tokens to the next
+    "ffn": 0.5,  # variance explained at 26 % of the width
+    "qkv": 0.6,
+    "ratio": 5.0,  # widest to median channel
+    "weights": 3.0,  # bits of entropy
+    "activations": 2.0,
+    "seconds": {"adam": 1.0, "sam": 2.0, "snt": 1.0, "snt_eager": 1.5},
+}
+Get = Callable[..., Any]
+
+
+def result(
+    artefact: str,
+    seeds: Sequence[int] = (0, 1),
+    *,
+    profile: str = "cifar",
+    part: dict[str, Any] | None = None,
+    **columns: Any,
+) -> Result:
+    """Every run of an artefact, or of a `part` of it, with the quality in `columns`."""
+    assert set(columns) <= set(DEFAULTS)
+    chosen, part, seeds = PROFILES[profile], part or {}, tuple(seeds)
+    specs = ARTEFACTS[artefact](chosen, seeds, **part)
+    return Result(artefact, chosen, seeds, [_record(s, profile, columns) for s in specs], part)
+
+
+def judged(claim: str, seeds: Sequence[int] = (0, 1), profile: str = "cifar", **columns) -> Verdict:
+    """Verdict on a claim whose nets are all as `columns` say."""
+    case = claims.CASES[claim]
+    made = [
+        result(case.artefact, seeds, profile=profile, part=part, **columns) for part in case.parts
+    ]
+    return claims.judge(claim, *made)
+
+
+def changed(made: Result, chosen: Callable[[Spec], bool], **changes: Any) -> Result:
+    """With the fields of the chosen runs' records changed."""
+    records = [replace(r, **changes) if chosen(r.spec) else r for r in made.records]
+    return replace(made, records=records)
+
+
+def without(made: Result, chosen: Callable[[Spec], bool]) -> Result:
+    """Without the records of the chosen runs."""
+    return replace(made, records=[r for r in made.records if not chosen(r.spec)])
+
+
+def evaluation(top1: float, seed: int = 0) -> dict[str, Any]:
+    """`top1` percent of N images right; a better net is right wherever a worse one is."""
+    order = np.random.default_rng(seed).permutation(N)
+    correct = order < round(N * top1 / 100)
+    packed = base64.b64encode(np.packbits(correct).tobytes()).decode()
+    return {"top1": 100 * float(correct.mean()), "loss": 1.0, "n": N, "correct": packed}
+
+
+def curve(rate: float, end: float, gain: float = 20.0) -> list[dict[str, Any]]:
+    """Validation accuracy that nears `end` exponentially, read every 5 of 100 steps."""
+    return [
+        {"step": s, "epoch": s / 100, "val_top1": end - gain * float(np.exp(-rate * s))}
+        for s in range(0, 101, 5)
+    ]
+
+
+def _record(spec: Spec, profile: str, columns: dict[str, Any]) -> Record:
+    net = root(spec)
+
+    def get(name: str, approach: str = net.approach) -> Any:
+        return _value(columns.get(name, DEFAULTS[name]), DEFAULTS[name], net, approach)
+
+    return Record(
+        spec=spec,
+        profile=profile,
+        status="done",
+        metrics=_METRICS[spec.kind](spec, get),
+        n_samples=getattr(spec, "n_samples", N),
+        provenance={"seconds": 1.0, "fused": True},
+    )
+
+
+def _value(column: Any, default: Any, net: Net, approach: str) -> Any:
+    if isinstance(column, dict):
+        recipe = getattr(net, "recipe", None)
+        keys = [(approach, recipe.augment), (approach, recipe.rho)] if recipe else []
+        keys.append(approach)
+        default = default[approach] if isinstance(default, dict) else default
+        column = next((column[key] for key in keys if key in column), default)
+    return column[net.seed] if isinstance(column, tuple) else column
+
+
+def _train(spec: Spec, get: Get) -> dict[str, Any]:
+    test = evaluation(get("top1"), spec.seed)
+    return {"test": test, "history": [], "steps": 100, "parameters": 1000}
+
+
+def _checkpoint(spec: Spec, get: Get) -> dict[str, Any]:
+    return {"parameters": 1000, "local": False}
+
+
+def _lambda_max(spec: Spec, get: Get) -> dict[str, Any]:
+    good = {"residual": 0.001, "products": 9, "bn_mode": spec.bn_mode}
+    return {"lambda_max": get("lambda_max"), "converged": get("converged"), **good}
+
+
+def _sweep(spec: Spec, get: Get) -> dict[str, Any]:
+    lost = get("lost")
+    rows = []
+    for s in (0.0, *spec.sparsities):
+        drop = lost(s) if callable(lost) else lost * s**2
+        rows.append({"sparsity": s, **evaluation(get("top1") - drop * (s > 0), root(spec).seed)})
+    return {"sweep": rows}
+
+
+def _quantized(spec: Spec, get: Get) -> dict[str, Any]:
+    before = evaluation(get("before"), root(spec).seed)
+    if spec.finetune is None:
+        return {"before": before}
+    after = evaluation(get("after"), root(spec).seed)
+    readings = curve(get("rate"), get("after"), get("gain"))
+    return {"before": before, "after": after, "curve": readings, "steps": 100}
+
+
+def _tokens(spec: Spec, get: Get) -> dict[str, Any]:
+    rows = []
+    for i, setting in enumerate((None, *spec.settings)):
+        speedup = 1 + i * get("faster")
+        score = evaluation(get("top1") - get(spec.method) * (speedup - 1), root(spec).seed)
+        rows.append({"setting": setting, "speedup": speedup, **score})
+    return {"sweep": rows}
+
+
+def _pca(spec: Spec, get: Get) -> dict[str, Any]:
+    """Blocks on both sides of the mean that is asked for; the untrained net goes the other way."""
+
+    def part(mean: float) -> dict[str, list[float]]:
+        return {
+            "mean": [0.25, 0.5, 0.75, 1.0],
+            "at_share": [mean - 0.01, mean, mean + 0.01],
+            "effective_rank": [100.0, 110.0, 120.0],
+        }
+
+    trained = {name: part(get(name)) for name in ("ffn", "qkv")}
+    return {"trained": trained, "untrained": {"ffn": part(0.3), "qkv": part(0.2)}}
+
+
+def _channels(spec: Spec, get: Get) -> dict[str, Any]:
+    ratios = [get("ratio") / 2, get("ratio"), get("ratio") / 3]
+    edges = {"low": [-1.0, -2.0], "high": [1.0, 3.0]}
+    return {"ratios": ratios, "kurtosis": [3.0, 9.0, 4.0], "worst": "blocks.1", **edges}
+
+
+def _entropy(spec: Spec, get: Get) -> dict[str, Any]:
+    return {
+        part: {"mean": get(part), "layers": {"head": get(part)}, "histogram": [1 / 16] * 16}
+        for part in ("weights", "activations")
+    }
+
+
+def _density(spec: Spec, get: Get) -> dict[str, Any]:
+    """Two probes, of which the second ended early."""
+    nodes = [[-1.0, 2.0, get("lambda_max")], [0.0, 3.0]]
+    weights = [[0.2, 0.5, 0.3], [0.5, 0.5]]
+    return {"nodes": nodes, "weights": weights, "trace": 50.0, "trace_error": 2.0}
+
+
+def _surface(spec: Spec, get: Get) -> dict[str, Any]:
+    steps = [-1.0, 0.0, 1.0]
+    return {"alphas": steps, "betas": steps, "losses": [[2.0, 1.0, 2.0]] * 3}
+
+
+def _step_time(spec: Spec, get: Get) -> dict[str, Any]:
+    median = {name: get("seconds", name) for name in DEFAULTS["seconds"]}
+    return {
+        "steps": {
+            name: {"seconds": [t, t, t], "median": t, "memory_mb": 100.0}
+            for name, t in median.items()
+        }
+    }
+
+
+_METRICS = {
+    "train": _train,
+    "checkpoint": _checkpoint,
+    "lambda_max": _lambda_max,
+    "one_shot": _sweep,
+    "imp": _sweep,
+    "ptq": _quantized,
+    "static": _quantized,
+    "qat": _quantized,
+    "tokens": _tokens,
+    "pca": _pca,
+    "channels": _channels,
+    "entropy": _entropy,
+    "density": _density,
+    "surface": _surface,
+    "step_time": _step_time,
+}
