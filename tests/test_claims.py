@@ -220,7 +220,8 @@ CASES = {
         },
         effect=4.0,
         fails=[
-            {"top1": {"adam": 90, "arch": 80, "sam": 90}},
+            {"top1": {"adam": 90, ("adam", "none"): 80, "arch": 90}},
+            {"top1": {"adam": 90, "arch": 90, ("arch", "none"): 80}},
             {"lost": {("adam", "none"): 24, ("arch", "none"): 40, "adam": 40, "arch": 24}},
         ],
         unsure=[{"lost": {("adam", "none"): 40, ("arch", "none"): 39.8}}],

@@ -15,16 +15,23 @@ def vit(**columns) -> list[Record]:
     return result("table2", **columns).records
 
 
-def test_at_a_setting_the_drop_is_exactly_its_own():
+def settings(records: list[Record], method: str) -> list[float]:
+    return next(list(r.spec.settings) for r in records if getattr(r.spec, "method", "") == method)
+
+
+@pytest.mark.parametrize("method", ["prune", "merge"])
+@pytest.mark.parametrize("which", [2, -1], ids=["third", "last"])
+def test_at_a_setting_the_drop_is_exactly_its_own(method, which):
     records = vit(prune={"sam": 5}, merge={"sam": 5}, faster=0.25)
-    settings = frames.tokens(records)
-    for method, setting in (("prune", 0.8), ("merge", 5.0)):  # the third of each
-        by = settings[settings.method == method].sort_values(["approach", "seed"])
-        dense, own = by[by.setting.isna()], by[by.setting == setting]
-        found = frames.at_speedup(records, method, 1.75)
-        assert found["drop"].tolist() == pytest.approx(own["drop"].tolist())
-        for loss, before, after in zip(found.loss, dense.correct, own.correct, strict=True):
-            assert np.array_equal(loss, before.astype(float) - after)
+    setting = settings(records, method)[which]
+    by = frames.tokens(records)
+    by = by[by.method == method].sort_values(["approach", "seed"])
+    dense, own = by[by.setting.isna()], by[by.setting == setting]
+    (speed,) = set(own.speedup)
+    found = frames.at_speedup(records, method, speed)
+    assert found["drop"].tolist() == pytest.approx(own["drop"].tolist())
+    for loss, before, after in zip(found.loss, dense.correct, own.correct, strict=True):
+        assert np.array_equal(loss, before.astype(float) - after)
 
 
 @pytest.mark.parametrize("method", ["prune", "merge"])
@@ -41,8 +48,10 @@ def test_between_settings_the_drop_lies_on_a_line(method, target):
 
 def test_all_nets_are_read_at_the_same_place():
     """One net was measured slower; the target is reached by the mean of both."""
-    found = frames.at_speedup(vit(faster={"adam": 0.2, "sam": 0.4}), "prune", 1.45)
-    assert set(found.settings) == {"0.95 to 0.9"}  # means are 1.3, 1.6
+    records = vit(faster={"adam": 0.2, "sam": 0.4})
+    first, second, *_ = settings(records, "prune")
+    found = frames.at_speedup(records, "prune", 1.45)
+    assert set(found.settings) == {f"{first} to {second}"}  # means are 1.3, 1.6
     # half way: adam from 1.2 to 1.4, sam from 1.4 to 1.8, 10 points at twice the speed
     drops = found.groupby("approach")["drop"].mean()
     assert drops["adam"] == pytest.approx(3.0, abs=STEP)
@@ -50,15 +59,17 @@ def test_all_nets_are_read_at_the_same_place():
 
 
 def test_the_first_setting_is_reached_from_no_setting():
-    found = frames.at_speedup(vit(), "merge", 1.1)
-    assert set(found.settings) == {"none to 2.0"}
+    records = vit()
+    found = frames.at_speedup(records, "merge", 1.1)
+    assert set(found.settings) == {f"none to {settings(records, 'merge')[0]}"}
 
 
 def test_a_speed_out_of_reach_is_empty():
     records = vit(faster=0.1)
-    assert len(frames.at_speedup(records, "prune", 1.6))  # six settings
-    assert frames.at_speedup(records, "prune", 1.61).empty
-    assert frames.at_speedup(records, "merge", 1.6).empty  # five
+    for method in ("prune", "merge"):
+        fastest = 1 + 0.1 * len(settings(records, method))
+        assert len(frames.at_speedup(records, method, fastest - 0.01)) == 4
+        assert frames.at_speedup(records, method, fastest + 0.01).empty
     assert frames.at_speedup([], "merge", 1.1).empty
     only = [r for r in records if getattr(r.spec, "method", "") != "merge"]
     assert frames.at_speedup(only, "merge", 1.1).empty

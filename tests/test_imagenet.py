@@ -292,5 +292,5 @@ def test_augmentations_of_images_in_memory_are_refused():
 
 
 def test_too_much_validation_is_refused():
-    with pytest.raises(UserError, match="val_size is 201; imagenet allows 1 to 200"):
+    with pytest.raises(UserError, match="val_size is 201; imagenet allows 0 to 200"):
         data.load("imagenet", 201)

@@ -62,11 +62,11 @@ def test_the_smallest_effect_is_shown_of_backbones_that_are_alike(claim):
         "one-shot": {"lost": {"adam": 50, "sam": 40, "arch": 45}},
         "proxy": {"lost": {"adam": 40, "preact": 30, "arch": 9, "sam": 10}},
     }[claim]
-    first, *rest = parts(claim)
-    weaker = parts(claim, **smaller)[0]
-    alone = claims.judge(claim, weaker).effect
-    assert alone < claims.judge(claim, first).effect
-    found = claims.judge(claim, weaker, *rest)
+    made = parts(claim)
+    plain, made[1] = made[1], parts(claim, **smaller)[1]
+    alone = claims.judge(claim, made[1]).effect
+    assert alone < claims.judge(claim, plain).effect
+    found = claims.judge(claim, *made)
     assert (found.verdict, found.effect) == ("reproduced", alone)
 
 
