@@ -14,7 +14,6 @@ from snt_core.nets import training
 from snt_core.profiles import PROFILES
 from snt_core.runs import KINDS, spec_class
 from snt_core.runs.channels import ChannelsSpec
-from snt_core.runs.checkpoint import CheckpointSpec
 from snt_core.runs.density import DensitySpec
 from snt_core.runs.entropy import EntropySpec
 from snt_core.runs.imp import IMPSpec
@@ -157,25 +156,6 @@ def test_steps_are_timed_in_turn(store):
     assert all(len(c["seconds"]) == 4 for c in found.values())
     assert all(c["median"] == pytest.approx(median(c["seconds"]), abs=1e-6) for c in found.values())
     assert all(c["memory_mb"] >= 0 for c in found.values())
-
-
-def test_a_checkpoint_is_read_from_the_users_own_file(tmp_path, monkeypatch):
-    from safetensors.torch import save_file
-
-    from snt_core.models import build
-
-    folder = tmp_path / "checkpoints"
-    folder.mkdir()
-    monkeypatch.setenv("SNT_DATA_DIR", str(tmp_path))
-    state = {k: v.contiguous() for k, v in build("vit_b16", "base", 1000, 0).state_dict().items()}
-    save_file(state, folder / "mine.safetensors")
-    spec = CheckpointSpec(model="vit_b16", source="mine", revision="main", approach="adam")
-    place = Store(tmp_path / "store")
-    (checkpoint,) = runner.run_all([spec], place, profile="imagenet")
-    assert checkpoint.metrics["parameters"] == 86_567_656
-    assert checkpoint.metrics["local"]
-    assert checkpoint.provenance["data_digest"] is None  # weights alone, no image
-    assert place.get_weights(spec).keys() == state.keys()
 
 
 def test_figures_of_pruning_share_their_nets():
