@@ -93,8 +93,12 @@ def _memory(name: str, spec: StepTimeSpec, engine: Engine, fused: bool) -> float
         return _growth(name, spec, engine, fused)
     context = multiprocessing.get_context("forkserver")  # imports torch once for all contenders
     context.set_forkserver_preload([__name__])
-    with context.Pool(1) as pool:
+    pool = context.Pool(1)
+    try:
         return pool.apply(_growth, (name, spec, engine, fused))
+    finally:
+        pool.close()
+        pool.join()
 
 
 def _growth(name: str, spec: StepTimeSpec, engine: Engine, fused: bool) -> float:
