@@ -10,23 +10,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import product
 
-from snt_core.nets import LR, training
+from snt_core.measurements import lambda_max, onward, ptq, static
+from snt_core.nets import training
 from snt_core.profiles import Profile
 from snt_core.runs.channels import ChannelsSpec
 from snt_core.runs.density import DensitySpec
 from snt_core.runs.entropy import EntropySpec
 from snt_core.runs.imp import IMPSpec
-from snt_core.runs.lambda_max import LambdaMaxSpec
 from snt_core.runs.one_shot import OneShotSpec
 from snt_core.runs.pca import PCASpec
-from snt_core.runs.ptq import PTQSpec
 from snt_core.runs.qat import QATSpec
-from snt_core.runs.static import StaticSpec
 from snt_core.runs.step_time import StepTimeSpec
 from snt_core.runs.surface import SurfaceSpec
 from snt_core.runs.tokens import TokenSpec
-from snt_core.runs.train import TrainSpec
-from snt_core.specs import Recipe, Spec, one_of
+from snt_core.specs import Spec, one_of
 
 THREE = ("sam", "adam", "arch")  # the longest first, so that workers end together
 PTQ_DATA = {"resnet20": "cifar100", "mixer_s": "cifar10", "mobilenet_v1": "cifar100"}
@@ -44,57 +41,6 @@ def _chosen(what: str, value: str, allowed: Iterable[str]) -> tuple[str, ...]:
         return tuple(allowed)
     one_of(what, value, allowed)
     return (value,)
-
-
-def _lambda_max(profile: Profile, parent: TrainSpec, **changes: object) -> LambdaMaxSpec:
-    large = parent.model in profile.models.values()
-    n_samples = profile.n_lambda_large if large else profile.n_lambda
-    spec = LambdaMaxSpec(parent=parent, n_samples=n_samples, max_products=profile.max_products)
-    return replace(spec, **changes)
-
-
-def _gentle(profile: Profile, net: TrainSpec) -> Recipe:
-    """The epoch after quantization."""
-    return Recipe(
-        epochs=profile.finetune_epochs,
-        batch_size=profile.batch_size,
-        lr=1e-4,
-        augment=net.recipe.augment,
-    )
-
-
-def _onward(profile: Profile, net: TrainSpec, epochs: int) -> Recipe:
-    """Training that goes on from a finished net: Adam for all, a tenth of its peak rate."""
-    return Recipe(
-        epochs=epochs,
-        batch_size=profile.batch_size,
-        lr=LR[net.model] / 10,
-        warmup_epochs=0.1 * epochs,
-        weight_decay=net.recipe.weight_decay,
-        augment=net.recipe.augment,
-    )
-
-
-def _ptq(profile: Profile, parent: TrainSpec, weight_bits: int, per_channel: bool) -> PTQSpec:
-    return PTQSpec(
-        parent=parent,
-        weight_bits=weight_bits,
-        per_channel=per_channel,
-        finetune=_gentle(profile, parent),
-        curve_points=profile.curve_points,
-        seed=parent.seed,
-    )
-
-
-def _static(profile: Profile, parent: TrainSpec, bits: int, *, finetune: bool) -> StaticSpec:
-    return StaticSpec(
-        parent=parent,
-        weight_bits=bits,
-        act_bits=bits,
-        n_calibration=profile.n_calibration,
-        finetune=_gentle(profile, parent) if finetune else None,
-        seed=parent.seed,
-    )
 
 
 def table1(profile: Profile, seeds: Iterable[int], *, backbone: str = "") -> list[Spec]:
@@ -124,11 +70,11 @@ def table2(profile: Profile, seeds: Iterable[int]) -> list[Spec]:
             merged = (2, 4, 6, 8, 11, 14, 16) if net.model == "vit_b16" else (2, 4, 5, 6, 7)
             specs += [
                 net,
-                _lambda_max(profile, net),
+                lambda_max(profile, net),
                 OneShotSpec(parent=net, sparsities=(0.5,)),
                 TokenSpec(parent=net, method="prune", settings=KEEP_RATIOS, **tokens),
                 TokenSpec(parent=net, method="merge", settings=merged, **tokens),
-                _static(profile, net, 8, finetune=False),
+                static(profile, net, 8, finetune=False),
             ]
     return specs
 
@@ -143,11 +89,11 @@ def table3(profile: Profile, seeds: Iterable[int], *, backbone: str = "") -> lis
     for seed, model in product(seeds, _chosen("backbone", backbone, PTQ_DATA)):
         for approach in THREE:
             net = training(profile, PTQ_DATA[model], approach, seed, model)
-            specs += [net, _lambda_max(profile, net)]
+            specs += [net, lambda_max(profile, net)]
             if model == "resnet20":
-                specs += [_ptq(profile, net, b, c) for b in (4, 8) for c in (False, True)]
+                specs += [ptq(profile, net, b, c) for b in (4, 8) for c in (False, True)]
             else:
-                specs += [_static(profile, net, 8, finetune=True), _ptq(profile, net, 4, False)]
+                specs += [static(profile, net, 8, finetune=True), ptq(profile, net, 4, False)]
     return specs
 
 
@@ -162,10 +108,10 @@ def table3qat(profile: Profile, seeds: Iterable[int], *, backbone: str = "") -> 
                 weight_bits=4,
                 act_bits=4,
                 n_calibration=profile.n_calibration,
-                finetune=_onward(profile, net, profile.qat_epochs),
+                finetune=onward(profile, net, profile.qat_epochs),
                 seed=seed,
             )
-            specs += [net, _lambda_max(profile, net), qat]
+            specs += [net, lambda_max(profile, net), qat]
     return specs
 
 
@@ -178,7 +124,7 @@ def table4(profile: Profile, seeds: Iterable[int], *, weight_bits: int = 4) -> l
     for seed in seeds:
         for approach in (*THREE, "preact"):
             net = training(profile, "cifar100", approach, seed)
-            specs += [net, _lambda_max(profile, net), _ptq(profile, net, weight_bits, False)]
+            specs += [net, lambda_max(profile, net), ptq(profile, net, weight_bits, False)]
     return specs
 
 
@@ -243,7 +189,7 @@ def figure5(
             if "one-shot" in methods:
                 specs.append(OneShotSpec(parent=net, sparsities=tuple(sparsities)))
             if "iterative" in methods:
-                finetune = _onward(profile, net, profile.prune_epochs)
+                finetune = onward(profile, net, profile.prune_epochs)
                 specs.append(
                     IMPSpec(parent=net, sparsities=profile.sparsities, finetune=finetune, seed=seed)
                 )
@@ -253,7 +199,7 @@ def figure5(
 def figure6(profile: Profile, seeds: Iterable[int], *, weight_bits: int = 4) -> list[Spec]:
     """Figure 6: fine-tuning curves after weight-only quantization of ResNet-20, CIFAR-100."""
     nets = [training(profile, "cifar100", approach, seed) for seed in seeds for approach in THREE]
-    return [spec for net in nets for spec in (net, _ptq(profile, net, weight_bits, False))]
+    return [spec for net in nets for spec in (net, ptq(profile, net, weight_bits, False))]
 
 
 def figure7(profile: Profile, seeds: Iterable[int]) -> list[Spec]:
@@ -281,7 +227,7 @@ def proxy(profile: Profile, seeds: Iterable[int], *, backbone: str = "") -> list
         for spec in [spec for part in parts for spec in part]:
             specs.setdefault(repr(spec), spec)
             if spec.leaves_weights:
-                sharp = _lambda_max(profile, spec)
+                sharp = lambda_max(profile, spec)
                 specs.setdefault(repr(sharp), sharp)
     return list(specs.values())
 
@@ -302,23 +248,23 @@ def deviations(profile: Profile, seeds: Iterable[int], *, about: str = "") -> li
         if what == "measurement":
             small = max(1, profile.n_lambda // 4)
             for net in (sam, adam, arch):
-                static = _static(profile, net, 4, finetune=False)
+                four_bits = static(profile, net, 4, finetune=False)
                 specs += [
                     net,
-                    _lambda_max(profile, net),
-                    _lambda_max(profile, net, n_samples=small),
-                    _lambda_max(profile, net, bn_mode="train"),
-                    *(replace(static, observer=o) for o in ("minmax", "percentile", "mse")),
+                    lambda_max(profile, net),
+                    lambda_max(profile, net, n_samples=small),
+                    lambda_max(profile, net, bn_mode="train"),
+                    *(replace(four_bits, observer=o) for o in ("minmax", "percentile", "mse")),
                 ]
         elif what == "rho":
             for rho in (sam.recipe.rho / 2, sam.recipe.rho, 2 * sam.recipe.rho):
                 net = replace(sam, recipe=replace(sam.recipe, rho=rho))
-                specs += [net, _lambda_max(profile, net), _ptq(profile, net, 4, False)]
+                specs += [net, lambda_max(profile, net), ptq(profile, net, 4, False)]
         else:
             for net in (arch, replace(arch, variant="snt-nofinal")):
-                specs += [net, _lambda_max(profile, net), _ptq(profile, net, 4, False)]
+                specs += [net, lambda_max(profile, net), ptq(profile, net, 4, False)]
             for net in (mixer, replace(mixer, variant="snt-channels")):
-                specs += [net, _lambda_max(profile, net), _ptq(profile, net, 4, False)]
+                specs += [net, lambda_max(profile, net), ptq(profile, net, 4, False)]
     return specs
 
 

@@ -33,7 +33,7 @@ BACKBONES = {  # the paper's names
     "vit_tiny": "ViT",
     "vit_b16": "ViT-B",
 }
-LR = {  # peak of the schedule; short tries are in the book's assumptions
+LR = {  # peak of the schedule; only ResNet-20's was tried, the others are usual ones
     "resnet20": 1e-2,
     "mixer_s": 1e-3,
     "mobilenet_v1": 3e-3,

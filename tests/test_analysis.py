@@ -18,6 +18,7 @@ from snt_core.analysis.channels import ChannelRanges, channel_ranges, widest_to_
 from snt_core.analysis.observe import observe
 from snt_core.analysis.weights import block_spectra, effective_rank, explained_variance, share_at
 from snt_core.vision import torchvision
+from tests.small import conv_net, images
 
 DEPTH, WIDTH = 2, 16
 
@@ -35,23 +36,6 @@ def vit() -> nn.Module:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(2)
-
-
-def conv_net() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 3),
-        nn.BatchNorm2d(4),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(4, 6, 3),
-        nn.Flatten(),
-        nn.Dropout(0.5),
-        nn.Linear(6 * 16, 5),
-    )
-
-
-def images(n: int = 13) -> Tensor:
-    return torch.randn(n, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
 def cumulative(table: Tensor) -> np.ndarray:

@@ -19,28 +19,12 @@ from snt_core.analysis.entropy import (
     code_entropy,
     weight_entropy,
 )
+from tests.small import conv_net, images
 
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(2)
-
-
-def conv_net() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 3),
-        nn.BatchNorm2d(4),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(4, 6, 3),
-        nn.Flatten(),
-        nn.Dropout(0.5),
-        nn.Linear(6 * 16, 5),
-    )
-
-
-def images(n: int = 13) -> Tensor:
-    return torch.randn(n, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
 def test_code_entropy() -> None:

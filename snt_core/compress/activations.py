@@ -172,7 +172,7 @@ def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor | int, top: int) 
     rounding were the identity: those levels' codes, minus zero_point, times the gradients beyond.
 
     torch's operator of this name does the same, save that it has no gradient for the scale, turns
-    NaN into a level (so that divergence goes unseen), and takes three times as long on a CPU.
+    NaN into a level (so that divergence goes unseen), and is slower on a CPU.
 
     Args:
         x: any shape; computed in float32 at least, whatever autocast says, returned in x's dtype.

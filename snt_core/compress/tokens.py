@@ -142,7 +142,7 @@ def top_patches(score: Tensor, keep_ratio: float, num_prefix_tokens: int = 1) ->
 
 def take(x: Tensor, positions: Tensor) -> Tensor:
     """The tokens of ``x``, B N C, at these positions, B K: B K C."""
-    # whole rows are copied; gather would fetch each number by itself, ten times slower on a CPU
+    # whole rows are copied; gather would fetch each number by itself, slower on a CPU
     first = x.shape[1] * torch.arange(len(x), device=x.device).unsqueeze(-1)
     rows = x.flatten(0, 1).index_select(0, (first + positions).flatten())
     return rows.unflatten(0, positions.shape)

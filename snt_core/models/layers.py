@@ -26,9 +26,8 @@ class DepthwiseConv2d(nn.Conv2d):
     """Convolution of each channel alone, without bias; `B C H W` to `B C H/stride W/stride`.
 
     On a CPU the gradient of such a convolution in bfloat16 misses the fast kernel where there is
-    a stride or the map is tiny: 24 to 88 ms a layer of MobileNet-V1 at batch 128 where fp32 takes 1
-    to 21 (one core with AVX512-BF16). Those cases run in the format of the weight, whatever
-    autocast says, and training makes 536 images a second, not 247.
+    a stride or the map is tiny, and takes several times as long as in float32. Those cases run in
+    the format of the weight, whatever autocast says.
     """
 
     def __init__(self, channels: int, kernel: int, stride: int = 1) -> None:
