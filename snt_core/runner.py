@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from snt_core import distributed
-from snt_core.engine import Engine, detect
+from snt_core.engine import Engine, detect, keep_memory
 from snt_core.errors import UserError
 from snt_core.plan import is_diverged, pending
 from snt_core.specs import Spec, record_name, root
@@ -120,6 +120,7 @@ def _carry_out(spec: Spec, store: Store, engine: Engine, profile: str, report: R
 
     threads = torch.get_num_threads()
     torch.set_num_threads(engine.threads)
+    keep_memory()
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32 wherever a measurement says so
     try:
         clock = Clock(engine)

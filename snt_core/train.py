@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 CHECK_EVERY = 20  # steps between looks at the loss and the clock
 SAVE_EVERY = 30.0  # seconds of work between checkpoints
-WORTH_COMPILING = 20_000  # images passed; fewer do not earn back the seconds that compiling costs
+WORTH_COMPILING = 20_000  # images passed; fewer do not earn back the seconds that Triton takes
 
 Progress = Callable[[int, int], None]
 
@@ -59,7 +59,7 @@ class Fit:
     """`history` has one entry per evaluation: step, epoch, lr, train_loss, val_top1, val_loss.
 
     `resumed` is the step that this process went on from, `earlier` the seconds spent before it;
-    `fused` says whether Eq. (1) ran as a compiled kernel.
+    `fused` says whether one-pass kernels ran.
     """
 
     history: list[dict[str, float]]
@@ -147,7 +147,9 @@ def fit(
     read_at = {round(steps * (i + 1) / reads) for i in range(reads)}
 
     model.to(engine.device).to(memory_format=torch.channels_last)
-    fused = engine.fused and steps * recipe.batch_size >= WORTH_COMPILING
+    fused = engine.fused and (
+        engine.device == "cpu" or steps * recipe.batch_size >= WORTH_COMPILING
+    )
     fuse(model, fused)
     optimizer = optimizer_for(model, recipe)
     loss = torch.zeros((), dtype=torch.float64, device=engine.device)
@@ -188,7 +190,7 @@ def fit(
 def _numerics(engine: Engine, fused: bool) -> str:
     """What a run must go on with to end as if it had not been interrupted."""
     ranks = distributed.count()
-    return f"{engine.dtype}{', fused' if fused else ''}{f', {ranks} ranks' if ranks > 1 else ''}"
+    return f"{engine.dtype}{', one-pass kernels' if fused else ''}{f', {ranks} ranks' if ranks > 1 else ''}"
 
 
 def _follow_main(model: nn.Module) -> None:

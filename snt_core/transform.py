@@ -30,7 +30,7 @@ class SNTActivation(nn.Module):
         dim: that axis; 1 for images `B C H W`, -1 for tokens `B N C`.
 
     Starts as a leaky ReLU: gamma = zeta = 0, beta = 0.25 (PReLU's usual start; the paper gives
-    none). `fused` asks for the compiled kernel, which has no second derivative.
+    none). `fused` asks for the one-pass kernel, which has no second derivative.
     """
 
     def __init__(self, channels: int, *, dim: int = 1) -> None:
@@ -42,11 +42,29 @@ class SNTActivation(nn.Module):
         self.zeta = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        shape = [1] * x.ndim
-        shape[self.dim] = -1
-        # In the input's dtype: a float32 parameter would lift a bfloat16 activation to float32.
-        gamma, beta, zeta = (p.to(x.dtype).view(shape) for p in (self.gamma, self.beta, self.zeta))
-        return (_compiled() if self.fused else snt_activation)(x, gamma, beta, zeta)
+        if self.fused:
+            return _fused(x, self.gamma, self.beta, self.zeta, self.dim)
+        return _along(snt_activation, x, self.gamma, self.beta, self.zeta, self.dim)
+
+
+def _along(
+    formula: Callable[..., Tensor], x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor, dim: int
+) -> Tensor:
+    """The formula with one triple for each position of `dim`."""
+    shape = [1] * x.ndim
+    shape[dim] = -1
+    # In the input's dtype: a float32 parameter would lift a bfloat16 activation to float32.
+    return formula(x, *(p.to(x.dtype).view(shape) for p in (gamma, beta, zeta)))
+
+
+def _fused(x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor, dim: int) -> Tensor:
+    """One pass each way: our own kernel on a CPU, a compiled one elsewhere."""
+    if x.device.type != "cpu":
+        return _along(_compiled(), x, gamma, beta, zeta, dim)
+    from snt_core.fused import eq1
+
+    y = eq1(x, gamma, beta, zeta, dim)
+    return _along(snt_activation, x, gamma, beta, zeta, dim) if y is None else y
 
 
 @cache
@@ -60,9 +78,9 @@ def _compiled():
 
 
 def fuse(model: nn.Module, on: bool = True) -> nn.Module:
-    """Switch every `SNTActivation` of `model` to its one-pass kernel (or back), in place."""
+    """Switch what has a one-pass kernel (it has a `fused`) to it, or back, in place."""
     for module in model.modules():
-        if isinstance(module, SNTActivation):
+        if hasattr(module, "fused"):
             module.fused = on
     return model
 

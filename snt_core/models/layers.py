@@ -6,20 +6,46 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from snt_core.fused import norm_act
 
-def conv_bn(c_in: int, c_out: int, kernel: int, stride: int = 1) -> nn.Sequential:
+
+class ConvBN(nn.Sequential):
+    """A convolution and its batch normalisation.
+
+    `fused` asks for the one-pass kernels of `snt_core.fused` in training, which have no second
+    derivative.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__(conv, nn.BatchNorm2d(conv.out_channels))
+        self.fused = False
+
+    def forward(
+        self, x: Tensor, then: nn.Module | None = None, plus: Tensor | None = None
+    ) -> Tensor:
+        """`then(norm(conv(x)) + plus)`; `B c_in H W` to `B c_out H/stride W/stride`."""
+        conv, norm = self
+        x = conv(x)
+        if self.fused and norm.training and (y := norm_act(x, norm, then, plus)) is not None:
+            return y
+        y = norm(x)
+        y = y if plus is None else y + plus
+        return y if then is None else then(y)
+
+
+def conv_bn(c_in: int, c_out: int, kernel: int, stride: int = 1) -> ConvBN:
     """Convolution without bias (He-initialised for the fan out), then batch normalisation."""
     conv = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    return nn.Sequential(conv, nn.BatchNorm2d(c_out))
+    return ConvBN(conv)
 
 
-def depthwise_bn(channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
+def depthwise_bn(channels: int, kernel: int, stride: int = 1) -> ConvBN:
     """As `conv_bn`, with one kernel for each channel."""
     conv = DepthwiseConv2d(channels, kernel, stride)
     # `fan_out` would count the outputs of all channels, but an input reaches those of its own only
     nn.init.kaiming_normal_(conv.weight, mode="fan_in", nonlinearity="relu")
-    return nn.Sequential(conv, nn.BatchNorm2d(channels))
+    return ConvBN(conv)
 
 
 class DepthwiseConv2d(nn.Conv2d):

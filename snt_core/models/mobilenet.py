@@ -8,8 +8,6 @@ preact, snt:  act -> depthwise -> BN -> act -> pointwise -> BN   (one act before
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from torch import Tensor, nn
 
 from snt_core.models.layers import conv_bn, depthwise_bn
@@ -31,18 +29,21 @@ BLOCKS = (
 )
 
 
-def block(c_in: int, c_out: int, stride: int, variant: str) -> nn.Sequential:
-    """`B c_in H W` to `B c_out H/stride W/stride`."""
-    pre = is_preact(variant)
-    return nn.Sequential(
-        OrderedDict(
-            before=activation(variant, c_in) if pre else nn.Identity(),
-            depthwise=depthwise_bn(c_in, 3, stride),
-            between=activation(variant, c_in),
-            pointwise=conv_bn(c_in, c_out, 1),
-            after=nn.Identity() if pre else activation(variant, c_out),
-        )
-    )
+class Block(nn.Module):
+    """Depthwise and pointwise convolution; `B c_in H W` to `B c_out H/stride W/stride`."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int, variant: str) -> None:
+        super().__init__()
+        pre = is_preact(variant)
+        self.before = activation(variant, c_in) if pre else nn.Identity()
+        self.depthwise = depthwise_bn(c_in, 3, stride)
+        self.between = activation(variant, c_in)
+        self.pointwise = conv_bn(c_in, c_out, 1)
+        self.after = nn.Identity() if pre else activation(variant, c_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.depthwise(self.before(x), then=self.between)
+        return self.pointwise(x, then=self.after)
 
 
 class MobileNetV1(nn.Module):
@@ -56,7 +57,7 @@ class MobileNetV1(nn.Module):
         self.stem_act = nn.Identity() if pre else activation(variant, c_in)
         blocks = []
         for c_out, stride in BLOCKS:
-            blocks.append(block(c_in, c_out, stride, variant))
+            blocks.append(Block(c_in, c_out, stride, variant))
             c_in = c_out
         self.blocks = nn.Sequential(*blocks)
         last = pre and variant != "snt-nofinal"
@@ -65,7 +66,7 @@ class MobileNetV1(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`B 3 H W` to logits `B num_classes`."""
-        x = self.blocks(self.stem_act(self.stem(x)))
+        x = self.blocks(self.stem(x, then=self.stem_act))
         return self.head(self.last_act(x).mean(dim=(2, 3)))
 
 

@@ -32,8 +32,8 @@ class Block(nn.Module):
         self.after = nn.Identity() if pre else activation(variant, c_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.conv2(self.between(self.conv1(self.before(x))))
-        return self.after(y + self.shortcut(x))
+        y = self.conv1(self.before(x), then=self.between)
+        return self.conv2(y, plus=self.shortcut(x), then=self.after)
 
 
 class ResNet(nn.Module):
@@ -73,7 +73,7 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`B 3 H W` to logits `B num_classes`."""
-        x = self.stages(self.stem_pool(self.stem_act(self.stem(x))))
+        x = self.stages(self.stem_pool(self.stem(x, then=self.stem_act)))
         return self.head(self.last_act(x).mean(dim=(2, 3)))
 
 
