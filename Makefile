@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: book smoke test lint browser lab clean
+.PHONY: book smoke test lint browser bench lab clean
 
 # The first that runs and is 3.11-3.13. `python3` leads: it is the activated environment,
 # whose torch is kept (an installed pyenv shim may exist and yet not run, so each is tried).
@@ -56,6 +56,10 @@ browser: .venv/.installed-dev
 			>/dev/null 2>&1 || true; fi; \
 	find_browser >/dev/null || $(BIN)/playwright install chromium || true; \
 	find_browser >/dev/null || { echo "make test needs a Chromium: none on PATH, apt-get could not install one (root is needed), and playwright could not download its own." >&2; exit 1; }
+
+# Speed against peers; ONLY=hessian (or training, steps, compression, tokens, book) for one area.
+bench: .venv/.installed-dev
+	$(BIN)/python -m benchmarks $(ONLY)
 
 lab: .venv/.installed
 	$(PIP) -e ".[lab]"

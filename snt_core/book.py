@@ -101,7 +101,8 @@ def _shared_inputs(project: Path) -> str:
     of `smoke` do not count: a build may make them itself, and the code says all they depend on.
     """
     digest = hashlib.sha256()
-    code = [*project.glob("snt_core/**/*.py"), *project.glob("data/paper/*")]
+    patterns = ("snt_core/**/*.py", "snt_core/**/*.cpp", "data/paper/*", "benchmarks/**/*.[cj]s*")
+    code = [file for pattern in patterns for file in project.glob(pattern)]
     for file in sorted([*code, project / "requirements.lock"]):
         if file.is_file():
             digest.update(f"{file.relative_to(project)}\n".encode() + file.read_bytes())

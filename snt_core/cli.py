@@ -59,7 +59,7 @@ def run(
     only: OnlyOption = "",
     seeds: SeedsOption = "",
     workers: WorkersOption = CORES,
-    exact: Annotated[bool, typer.Option(help="fp32, no compiled kernels.")] = False,
+    exact: Annotated[bool, typer.Option(help="fp32, plain operators.")] = False,
 ) -> None:
     """Train and measure what is missing."""
     chosen = profile_named(profile)
@@ -76,12 +76,16 @@ def _run(specs: list[Spec], profile: Profile, workers: int, exact: bool = False)
 
     from snt_core import distributed
     from snt_core.display import Display
-    from snt_core.engine import detect
+    from snt_core.engine import busy, detect
     from snt_core.runner import run_all
 
     engine = detect(exact=exact)
     if engine.device == "cuda":
         workers = min(workers, PER_CARD)
+    if not (exact or engine.fused):
+        print("snt: no C++ compiler that works, so plain operators run, slower", file=sys.stderr)
+    if (load := busy()) is not None:
+        print(f"snt: other work keeps this machine busy ({load})", file=sys.stderr)
     if profile.name in ("paper", "imagenet") and engine.device == "cpu":
         about = f"profile {profile.name} is meant for a GPU; here: {_duration(todo)}"
         print(f"snt: {about}", file=sys.stderr)

@@ -18,7 +18,8 @@ import torch
 class Engine:
     """`dtype` is the autocast format of training ("bf16" or "fp32"); measurements are in fp32.
 
-    `fused` runs Eq. (1), and on a CPU batch normalisation with it, as one-pass kernels. On a CPU results repeat bitwise at a fixed
+    `fused` runs Eq. (1), and on a CPU batch normalisation with it, as one-pass kernels. On a CPU
+    results repeat bitwise at a fixed
     number of threads only, so that number is fixed at 1 and cores are used by more processes.
     """
 
@@ -39,7 +40,7 @@ class Engine:
 
 
 def detect(*, exact: bool = False) -> Engine:
-    """The fast way that this machine offers; with `exact`, plain fp32 without compiled kernels."""
+    """The fast way that this machine offers; with `exact`, fp32 and plain operators."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = "bf16" if not exact and _native_bf16(device) else "fp32"
     return Engine(device=device, dtype=dtype, fused=not exact and _has_kernels(device))
@@ -51,6 +52,16 @@ def _has_kernels(device: str) -> bool:
     from snt_core import native
 
     return native.available()
+
+
+def busy() -> str | None:
+    """What to say of the machine's load where others want half of its cores or more."""
+    cores = os.cpu_count() or 1
+    try:
+        load = os.getloadavg()[0]
+    except OSError:
+        return None
+    return f"load {load:.1f} on {cores} cores" if load >= cores / 2 else None
 
 
 def keep_memory() -> None:

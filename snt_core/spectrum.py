@@ -36,7 +36,8 @@ from statistics import mean, stdev
 import torch
 from torch import Tensor, nn
 
-from snt_core.curvature import BNMode, Hessian, Preprocess, lanczos
+from snt_core.curvature import lanczos
+from snt_core.hessian import BNMode, Hessian, Preprocess
 
 
 @dataclass(frozen=True, kw_only=True)

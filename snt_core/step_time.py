@@ -65,7 +65,7 @@ def _stepper(
     """One optimizer step of a contender on a fixed batch."""
     model = build(spec.model, CONTENDERS[name], data.facts.num_classes, spec.seed)
     model = model.to(engine.device).to(memory_format=torch.channels_last).train()
-    fuse(model, fused and name == "snt")
+    fuse(model, fused and name != "snt_eager")
     rho = {"optimizer": "sam", "rho": 0.05} if name == "sam" else {}
     optimizer = optimizer_for(model, Recipe(epochs=1, lr=1e-4, **rho))
     batch = data.train.tensors(spec.batch_size)

@@ -31,7 +31,7 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
 from snt_core.compress.prune import prunable
-from snt_core.curvature import Preprocess
+from snt_core.hessian import Preprocess
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -161,7 +161,7 @@ def fit(
     started = saved = time.monotonic()
 
     model.train()
-    for step, images, labels in _batches(data, recipe, seed, first, steps):
+    for step, images, labels in batches(data, recipe, seed, first, steps):
         rate = learning_rate(step, steps, warmup, recipe.lr)
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -190,7 +190,8 @@ def fit(
 def _numerics(engine: Engine, fused: bool) -> str:
     """What a run must go on with to end as if it had not been interrupted."""
     ranks = distributed.count()
-    return f"{engine.dtype}{', one-pass kernels' if fused else ''}{f', {ranks} ranks' if ranks > 1 else ''}"
+    kernels = ", one-pass kernels" if fused else ""
+    return f"{engine.dtype}{kernels}{f', {ranks} ranks' if ranks > 1 else ''}"
 
 
 def _follow_main(model: nn.Module) -> None:
@@ -200,7 +201,7 @@ def _follow_main(model: nn.Module) -> None:
         model.load_state_dict(state)
 
 
-def _batches(
+def batches(
     data: Dataset, recipe: Recipe, seed: int, first: int, steps: int
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """This rank's part of the batches from step `first` on."""

@@ -16,7 +16,9 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from snt_core.curvature import Hessian, _forward_slope, _reverse_slope, hvp, lambda_max
+from snt_core import curvature
+from snt_core.curvature import hvp, lambda_max
+from snt_core.hessian import Hessian, _forward_slope, _reverse_slope
 
 N, CLASSES = 37, 3
 
@@ -307,3 +309,66 @@ def test_bad_input_is_named(message: str) -> None:
 def test_vector_of_another_length_is_named() -> None:
     with pytest.raises(ValueError, match=r"shape \(3,\), expected \("):
         hvp(*problem(), torch.ones(3))
+
+
+def few_to_start_from(monkeypatch, images: int) -> list[int]:
+    """Have `lambda_max` seek its start on so many images; gets the images of every Hessian."""
+    seen: list[int] = []
+
+    class Counted(Hessian):
+        def __init__(self, model, images, *rest):
+            seen.append(len(images))
+            super().__init__(model, images, *rest)
+
+    monkeypatch.setattr(curvature, "SKETCH", images)
+    monkeypatch.setattr(curvature, "Hessian", Counted)
+    return seen
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_start_from_few_images_changes_the_way_and_not_the_value(name, monkeypatch):
+    model, images, labels = problem(name)
+    seen = few_to_start_from(monkeypatch, 12)
+    found = lambda_max(model, images, labels, tolerance=1e-8)
+    assert seen == [N, 13]  # every third image
+    largest = torch.linalg.eigvalsh(dense(model, images, labels))[-1].item()
+    assert found.value == pytest.approx(largest, rel=1e-10)
+    assert found.n_samples == N
+
+
+def test_a_start_from_few_images_saves_products(monkeypatch):
+    model, images, labels = problem("plain")
+    plain = lambda_max(model, images, labels).products
+    few_to_start_from(monkeypatch, 12)
+    assert lambda_max(model, images, labels).products < plain
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_folding_batchnorm_into_convolutions_keeps_the_hessian(name):
+    model, images, labels = problem(name)
+    product = Hessian(model, images, labels, 8, "eval", None, torch.float64)
+    vector = torch.randn(product.size, dtype=torch.float64)
+    torch.testing.assert_close(product(vector), dense(model, images, labels) @ vector)
+    if name == "plain":
+        assert not [m for m in product.model.modules() if type(m) is nn.BatchNorm2d and m.training]
+        assert any(type(m).__name__ == "_Folded" for m in product.model.modules())
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_bfloat16_products_are_near_and_leave_the_model_alone(name):
+    model, images, labels = problem(name, torch.float32)
+    before = copy.deepcopy(model.state_dict())
+    exact = lambda_max(model, images, labels, tolerance=1e-4)
+    rough = lambda_max(model, images, labels, tolerance=2e-2, dtype=torch.bfloat16)
+    assert rough.value == pytest.approx(exact.value, rel=0.05)
+    assert rough.value != exact.value
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key])
+
+
+def test_bfloat16_with_batch_statistics():
+    model, images, labels = problem("plain", torch.float32)
+    options = {"bn_mode": "train", "batch_size": N}
+    exact = lambda_max(model, images, labels, tolerance=1e-4, **options)
+    rough = lambda_max(model, images, labels, tolerance=2e-2, dtype=torch.bfloat16, **options)
+    assert rough.value == pytest.approx(exact.value, rel=0.05)

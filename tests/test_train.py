@@ -98,15 +98,15 @@ def _saved_first(progress):
 
 
 def test_different_seeds_draw_differently(digits):
-    one = next(train._batches(digits, RECIPE, 0, 0, 1))
-    two = next(train._batches(digits, RECIPE, 1, 0, 1))
+    one = next(train.batches(digits, RECIPE, 0, 0, 1))
+    two = next(train.batches(digits, RECIPE, 1, 0, 1))
     assert not torch.equal(one[1], two[1])
 
 
 def test_an_epoch_shows_every_image_once(digits):
     """Up to the ragged rest, which is less than a batch."""
     recipe = dataclasses.replace(RECIPE, augment="none")
-    shown = torch.cat([images for _, images, _ in train._batches(digits, recipe, 0, 0, 9)])
+    shown = torch.cat([images for _, images, _ in train.batches(digits, recipe, 0, 0, 9)])
     everything = normalise(digits.train.images, digits.facts).flatten(1)
     keys = {tuple(row[:200].tolist()) + (row.sum().item(),) for row in everything}
     drawn = [tuple(row[:200].tolist()) + (row.sum().item(),) for row in shown.flatten(1)]

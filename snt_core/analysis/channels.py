@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from snt_core.analysis.observe import Capture, observe
-from snt_core.curvature import Preprocess
+from snt_core.hessian import Preprocess
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from snt_core.analysis.observe import observe
 from snt_core.compress import quantize
-from snt_core.curvature import Preprocess
+from snt_core.hessian import Preprocess
 
 
 @dataclass(frozen=True, kw_only=True)

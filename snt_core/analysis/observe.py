@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from snt_core.curvature import Preprocess
+from snt_core.hessian import Preprocess
 
 Capture = Literal["input", "output"]
 

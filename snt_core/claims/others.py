@@ -19,7 +19,7 @@ def overhead(records: Sequence[Record]) -> Finding:
     ratio = times.pivot_table(index="seed", columns="contender", values="ratio")
     cheap, twice = bool((ratio["snt"] <= 1.10).all()), bool(ratio["sam"].between(1.7, 2.3).all())
     room = over_seeds(100 * (1.10 - ratio["snt"].to_numpy()))
-    kernel = "one compiled kernel" if times.fused.all() else "plain PyTorch operators"
+    kernel = "a one-pass kernel" if times.fused.all() else "plain PyTorch operators"
     return Finding(
         holds=cheap and twice,
         effect=room,

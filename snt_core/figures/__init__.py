@@ -19,11 +19,13 @@ from snt_core.figures.compression import (
     pruning,
     sensitivity,
 )
+from snt_core.figures.performance import benchmarks
 from snt_core.figures.style import style
 
 __all__ = [
     "against_paper",
     "augmentation",
+    "benchmarks",
     "blocks",
     "channels",
     "codes",

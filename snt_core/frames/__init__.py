@@ -30,14 +30,18 @@ from snt_core.frames.compression import (
     trainings,
     unpacked,
 )
+from snt_core.frames.performance import against_targets, asides, benchmarks, machine_limits
 from snt_core.frames.proxy import points
 from snt_core.frames.sensitivity import lambda_settings, observers, variants
 
 __all__ = [
     "MERGING",
     "PRUNING",
+    "against_targets",
+    "asides",
     "at_half",
     "at_speedup",
+    "benchmarks",
     "beside_paper",
     "channels",
     "comparison",
@@ -47,6 +51,7 @@ __all__ = [
     "entropies",
     "headline",
     "lambda_settings",
+    "machine_limits",
     "observers",
     "of_kind",
     "points",

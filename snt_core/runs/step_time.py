@@ -14,12 +14,12 @@ from snt_core.specs import DATA, one_of, within
 class StepTimeSpec:
     """Seconds and memory of a step of Adam, SAM and SNT, alternating in one process.
 
-    `rounds` steps of each are timed; `fused` runs Eq. (1) as the compiled kernel that long
-    trainings use, where the machine can compile.
+    `rounds` steps of each are timed; `fused` runs the one-pass kernels that trainings use, where
+    the machine can compile; one contender, SNT eager, does without.
     """
 
     kind: ClassVar[str] = "step_time"
-    schema: ClassVar[int] = 1
+    schema: ClassVar[int] = 2
     leaves_weights: ClassVar[bool] = False
     needs_data: ClassVar[bool] = True
 

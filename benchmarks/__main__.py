@@ -1,0 +1,45 @@
+"""`python -m benchmarks [AREA ...]`: measure, print a table, write `results/AREA.json`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.measure import Row, one_core, write
+from snt_core.engine import busy
+from snt_core.errors import UserError
+from snt_core.specs import one_of
+
+AREAS = ("training", "steps", "hessian", "compression", "tokens", "book")
+
+
+def main(areas: list[str]) -> None:
+    for area in areas:
+        one_of("benchmark", area, AREAS)
+    out = Console()
+    if (load := busy()) is not None:
+        out.print(f"The machine is busy ({load}): ratios may hold, times do not.")
+    one_core()
+    for area in areas or AREAS:
+        out.print(f"[bold]{area}[/bold]")
+        rows = importlib.import_module(f"benchmarks.{area}").rows(out.print)
+        out.print(_table(rows))
+        out.print(f"-> {write(area, rows)}")
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table("work", "ours", "peer", "unit", "ratio", "runs")
+    for row in rows:
+        numbers = ["-" if v is None else f"{v:.4g}" for v in (row.ours, row.peer, row.ratio)]
+        table.add_row(row.work, *numbers[:2], row.unit, numbers[2], str(row.runs))
+    return table
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"benchmarks: {error}")

@@ -1,0 +1,105 @@
+"""What others do: recipes as they are commonly published, written anew, in plain PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from snt_core.data import Split
+from snt_core.facts import Facts
+from snt_core.models import build
+from snt_core.models.layers import DepthwiseConv2d
+from snt_core.vision import torchvision
+
+
+class Pictures(Dataset):
+    """Images as torchvision's CIFAR gives them: one PIL image at a time."""
+
+    def __init__(self, split: Split, transform: Callable[[Any], Tensor]) -> None:
+        from PIL import Image
+
+        self.images = [Image.fromarray(image) for image in split.images[:10_000].numpy()]
+        self.labels = split.labels.tolist()
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        return self.transform(self.images[i]), self.labels[i]
+
+
+def loader_batches(split: Split, facts: Facts, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Augmented batches without end from a DataLoader."""
+    torchvision()
+    from torchvision import transforms
+
+    transform = transforms.Compose(
+        [
+            transforms.RandomCrop(32, padding=4),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(facts.mean, facts.std),
+        ]
+    )
+    pictures = Pictures(split, transform)
+    while True:
+        yield from DataLoader(pictures, batch_size, shuffle=True, drop_last=True)
+
+
+def plain_net(model: str, variant: str, num_classes: int) -> nn.Module:
+    """The net of plain PyTorch layers: no depthwise layer of ours, timm's own attention."""
+    net = build(model, variant, num_classes, 0).train()
+    for module in list(net.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, DepthwiseConv2d):
+                args = (child.in_channels, child.out_channels, child.kernel_size, child.stride)
+                conv = nn.Conv2d(*args, child.padding, groups=child.groups, bias=False)
+                conv.load_state_dict(child.state_dict())
+                if isinstance(module, nn.Sequential):
+                    module[int(name)] = conv
+                else:
+                    setattr(module, name, conv)
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = True
+    return net
+
+
+def train_step(
+    net: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, *, bf16: bool = False
+) -> None:
+    optimizer.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        loss = F.cross_entropy(net(x), y)
+    loss.backward()
+    optimizer.step()
+
+
+class LoopSAM:
+    """SAM as its widely used implementation has it: Python loops over the parameters."""
+
+    def __init__(self, base: torch.optim.Optimizer, rho: float) -> None:
+        self.base, self.rho = base, rho
+        self.params = [p for group in base.param_groups for p in group["params"]]
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor]) -> None:
+        with torch.enable_grad():
+            self.base.zero_grad()
+            closure()
+        norm = torch.norm(torch.stack([p.grad.norm(p=2) for p in self.params]), p=2)
+        old = []
+        for p in self.params:
+            old.append(p.data.clone())
+            p.add_(p.grad * (self.rho / (norm + 1e-12)).to(p))
+        self.base.zero_grad()
+        with torch.enable_grad():
+            closure()
+        for p, before in zip(self.params, old, strict=True):
+            p.data = before
+        self.base.step()

@@ -1,0 +1,114 @@
+"""What a step of SAM and of SNT costs, in steps of Adam."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from benchmarks.measure import Row, in_turn, medians, quotient
+from benchmarks.peers import LoopSAM
+from snt_core.data import load, normalise
+from snt_core.engine import detect
+from snt_core.models import build
+from snt_core.sam import SAM
+from snt_core.specs import Recipe
+from snt_core.train import optimizer_for, update
+from snt_core.transform import fuse
+
+NETS = ("resnet20", "mixer_s", "mobilenet_v1")
+BATCH = 128
+ROUNDS = 25
+
+
+def rows(log: Callable[[str], None]) -> list[Row]:
+    sam, sam_peer, snt, snt_eager = {}, {}, {}, {}
+    for model in NETS:
+        seconds = in_turn(_steps(model), ROUNDS)
+        sam[model] = quotient(seconds, "sam", "adam")
+        sam_peer[model] = quotient(seconds, "loop sam", "adam")
+        snt[model] = quotient(seconds, "snt", "adam")
+        snt_eager[model] = quotient(seconds, "snt eager", "adam eager")
+        log(f"{model}: { {k: round(1000 * s, 1) for k, s in medians(seconds).items()} } ms")
+    update_alone = _update_alone()
+    log(f"SAM's update without gradients: {update_alone:.2f} of fused Adam's")
+    facts = {"unit": "steps of Adam", "runs": ROUNDS, "less_is_better": True}
+    return [
+        Row(
+            work="sam-step",
+            ours=sam["resnet20"],
+            peer=sam_peer["resnet20"],
+            also={**_others(sam), "update_alone": round(update_alone, 3)},
+            **facts,
+        ),
+        Row(
+            work="snt-step",
+            ours=snt["resnet20"],
+            peer=snt_eager["resnet20"],
+            also={**_others(snt), "eager": {k: round(v, 3) for k, v in snt_eager.items()}},
+            **facts,
+        ),
+    ]
+
+
+def _others(found: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 3) for name, value in found.items() if name != "resnet20"}
+
+
+def _steps(model: str) -> dict[str, Callable[[], object]]:
+    """One optimizer step of each contender on the same batch, bf16 where ours is."""
+    data = load("cifar10", 5000)
+    engine = detect()
+    part = data.train[:BATCH]
+    images, labels = normalise(part.images, data.facts), part.labels
+
+    def step(variant: str, fused: bool, optimizer: str = "adam") -> Callable[[], object]:
+        net = build(model, variant, 10, 0).to(memory_format=torch.channels_last).train()
+        fuse(net, fused and engine.fused)
+        if optimizer == "loop":
+            loop = LoopSAM(optimizer_for(net, Recipe(epochs=1, lr=1e-4)), 0.05)
+
+            def closure() -> torch.Tensor:
+                with engine.autocast():
+                    loss = F.cross_entropy(net(images), labels)
+                loss.backward()
+                return loss
+
+            return lambda: loop.step(closure)
+        rho = 0.05 if optimizer == "sam" else 0.0
+        ours = optimizer_for(net, Recipe(epochs=1, lr=1e-4, optimizer=optimizer, rho=rho))
+        return lambda: update(net, ours, images, labels, engine)
+
+    return {
+        "adam": step("base", True),
+        "sam": step("base", True, "sam"),
+        "loop sam": step("base", True, "loop"),
+        "snt": step("snt", True),
+        "adam eager": step("base", False),
+        "snt eager": step("snt", False),
+    }
+
+
+def _update_alone() -> float:
+    """SAM's step without its two gradients, over fused Adam's."""
+    net = build("resnet20", "base", 10, 0)
+    grads = [torch.randn_like(p) for p in net.parameters()]
+    loss = torch.zeros(())
+
+    def closure() -> torch.Tensor:
+        for p, grad in zip(net.parameters(), grads, strict=True):
+            p.grad = grad
+        return loss
+
+    def adam() -> torch.optim.Optimizer:
+        return torch.optim.AdamW(net.parameters(), lr=1e-6, fused=True)
+
+    plain, sam = adam(), SAM(adam(), rho=0.05, buffers=net.buffers())
+
+    def adam_step() -> None:
+        closure()
+        plain.step()
+
+    seconds = in_turn({"sam": lambda: sam.step(closure), "adam": adam_step}, 200)
+    return quotient(seconds, "sam", "adam")

@@ -1,0 +1,115 @@
+"""Training: images per second and core, against a DataLoader and float32."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+
+from benchmarks.measure import Row, children, in_turn, medians, one_core
+from benchmarks.peers import loader_batches, plain_net, train_step
+from snt_core.data import Dataset, load
+from snt_core.engine import detect
+from snt_core.models import build
+from snt_core.provenance import peak_memory
+from snt_core.specs import Recipe
+from snt_core.train import batches, optimizer_for, update
+from snt_core.transform import fuse
+
+NETS = {  # net -> (row, steps of a round)
+    "resnet20": ("resnet20-train", 6),
+    "mixer_s": ("mixer-train", 4),
+    "mobilenet_v1": ("mobilenet-train", 4),
+    "vit_tiny": ("vit-train", 2),
+}
+BATCH = 128
+ROUNDS = 7
+
+
+def rows(log: Callable[[str], None]) -> list[Row]:
+    data = load("cifar10", 5000)
+    found = []
+    for model, (work, steps) in NETS.items():
+        contenders = {
+            "ours": ours(model, data, steps),
+            "loader fp32": peer(model, data, steps, loader=True),
+            "eager fp32": peer(model, data, steps),
+            "eager bf16": peer(model, data, steps, bf16=True),
+        }
+        seconds = medians(in_turn(contenders, ROUNDS))
+        rate = {name: round(steps * BATCH / s, 1) for name, s in seconds.items()}
+        side_by_side = children("benchmarks.training", [[model], [model]])
+        also = {
+            "eager_fp32": rate["eager fp32"],
+            "eager_bf16": rate["eager bf16"],
+            "ratio_to_eager_fp32": round(rate["ours"] / rate["eager fp32"], 3),
+            "ratio_to_eager_bf16": round(rate["ours"] / rate["eager bf16"], 3),
+            "two_processes": round(sum(child["rate"] for child in side_by_side), 1),
+            "peak_rss_mb": max(child["peak_rss_mb"] for child in side_by_side),
+        }
+        log(f"{model}: {rate} {also}")
+        found.append(
+            Row(
+                work=work,
+                ours=rate["ours"],
+                peer=rate["loader fp32"],
+                unit="images/s a core",
+                runs=ROUNDS,
+                also=also,
+            )
+        )
+    return found
+
+
+def ours(model: str, data: Dataset, steps: int) -> Callable[[], None]:
+    """Steps of the project's own training loop as it runs by default."""
+    engine = detect()
+    recipe = Recipe(epochs=1, lr=1e-3)
+    net = build(model, "base", data.facts.num_classes, 0).to(memory_format=torch.channels_last)
+    fuse(net.train(), engine.fused)
+    optimizer = optimizer_for(net, recipe)
+    stream = batches(data, recipe, 0, 0, 10**6)
+
+    def run() -> None:
+        for _ in range(steps):
+            _, images, labels = next(stream)
+            update(net, optimizer, images, labels, engine)
+
+    return run
+
+
+def peer(
+    model: str, data: Dataset, steps: int, *, loader: bool = False, bf16: bool = False
+) -> Callable[[], None]:
+    """Plain PyTorch: Adam, default memory format; with or without the time of a DataLoader."""
+    net = plain_net(model, "base", data.facts.num_classes)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    stream = loader_batches(data.train, data.facts, BATCH)
+    one = next(stream)
+
+    def run() -> None:
+        for _ in range(steps):
+            train_step(net, optimizer, *(next(stream) if loader else one), bf16=bf16)
+
+    return run
+
+
+def main(model: str) -> None:
+    """One of several processes side by side: its rate over 20 seconds, and its memory."""
+    one_core()
+    steps = NETS[model][1]
+    run = ours(model, load("cifar10", 5000), steps)
+    run()
+    started, count = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - started) < 20:
+        run()
+        count += steps
+    found = {"rate": count * BATCH / elapsed, "peak_rss_mb": round(peak_memory("cpu") / 2**20)}
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
