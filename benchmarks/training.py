@@ -16,7 +16,7 @@ from snt_core.engine import detect
 from snt_core.models import build
 from snt_core.provenance import peak_memory
 from snt_core.specs import Recipe
-from snt_core.train import batches, optimizer_for, update
+from snt_core.train import batches, evaluate, fit, optimizer_for, update
 from snt_core.transform import fuse
 
 NETS = {  # net -> (row, steps of a round)
@@ -50,6 +50,8 @@ def rows(log: Callable[[str], None]) -> list[Row]:
             "two_processes": round(sum(child["rate"] for child in side_by_side), 1),
             "peak_rss_mb": max(child["peak_rss_mb"] for child in side_by_side),
         }
+        if model == "resnet20":
+            also["top1_after_an_epoch"] = _agreement(data)
         log(f"{model}: {rate} {also}")
         found.append(
             Row(
@@ -95,6 +97,20 @@ def peer(
             train_step(net, optimizer, *(next(stream) if loader else one), bf16=bf16)
 
     return run
+
+
+def _agreement(data: Dataset) -> dict[str, dict[str, float]]:
+    """Test accuracy after one epoch, the fast way and exactly, for two seeds."""
+    found = {}
+    for name, engine in (("fast", detect()), ("exact", detect(exact=True))):
+        found[name] = {}
+        for seed in (0, 1):
+            net = build("resnet20", "base", data.facts.num_classes, seed)
+            recipe = Recipe(epochs=1, lr=1e-2, warmup_epochs=0.2, weight_decay=0.05)
+            fit(net, data, recipe, engine, seed=seed)
+            top1 = evaluate(net, data.test, data.facts).top1
+            found[name][f"seed_{seed}"] = round(top1, 2)
+    return found
 
 
 def main(model: str) -> None:

@@ -70,6 +70,7 @@ class DepthwiseConv2d(nn.Conv2d):
             y = F.conv2d(
                 x.to(weight.dtype),
                 weight,
+                self.bias,  # none, until batch normalisation is folded in
                 stride=self.stride,
                 padding=self.padding,
                 groups=self.groups,
