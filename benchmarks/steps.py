@@ -19,7 +19,7 @@ from snt_core.transform import fuse
 
 NETS = ("resnet20", "mixer_s", "mobilenet_v1")
 BATCH = 128
-ROUNDS = 25
+ROUNDS = 15
 
 
 def rows(log: Callable[[str], None]) -> list[Row]:
@@ -93,16 +93,17 @@ def _steps(model: str) -> dict[str, Callable[[], object]]:
 def _update_alone() -> float:
     """SAM's step without its two gradients, over fused Adam's."""
     net = build("resnet20", "base", 10, 0)
-    grads = [torch.randn_like(p) for p in net.parameters()]
+    params = list(net.parameters())
+    grads = [torch.randn_like(p) for p in params]
     loss = torch.zeros(())
 
     def closure() -> torch.Tensor:
-        for p, grad in zip(net.parameters(), grads, strict=True):
+        for p, grad in zip(params, grads, strict=True):
             p.grad = grad
         return loss
 
     def adam() -> torch.optim.Optimizer:
-        return torch.optim.AdamW(net.parameters(), lr=1e-6, fused=True)
+        return torch.optim.AdamW(params, lr=1e-6, fused=True)
 
     plain, sam = adam(), SAM(adam(), rho=0.05, buffers=net.buffers())
 

@@ -26,7 +26,7 @@ NETS = {  # net -> (row, steps of a round)
     "vit_tiny": ("vit-train", 2),
 }
 BATCH = 128
-ROUNDS = 7
+ROUNDS = 5
 
 
 def rows(log: Callable[[str], None]) -> list[Row]:
@@ -99,17 +99,14 @@ def peer(
     return run
 
 
-def _agreement(data: Dataset) -> dict[str, dict[str, float]]:
-    """Test accuracy after one epoch, the fast way and exactly, for two seeds."""
+def _agreement(data: Dataset) -> dict[str, float]:
+    """Test accuracy after one epoch from the same start on the same batches."""
     found = {}
     for name, engine in (("fast", detect()), ("exact", detect(exact=True))):
-        found[name] = {}
-        for seed in (0, 1):
-            net = build("resnet20", "base", data.facts.num_classes, seed)
-            recipe = Recipe(epochs=1, lr=1e-2, warmup_epochs=0.2, weight_decay=0.05)
-            fit(net, data, recipe, engine, seed=seed)
-            top1 = evaluate(net, data.test, data.facts).top1
-            found[name][f"seed_{seed}"] = round(top1, 2)
+        net = build("resnet20", "base", data.facts.num_classes, 0)
+        recipe = Recipe(epochs=1, lr=1e-2, warmup_epochs=0.2, weight_decay=0.05)
+        fit(net, data, recipe, engine, seed=0)
+        found[name] = round(evaluate(net, data.test, data.facts).top1, 2)
     return found
 
 

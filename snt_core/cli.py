@@ -83,9 +83,9 @@ def _run(specs: list[Spec], profile: Profile, workers: int, exact: bool = False)
     if engine.device == "cuda":
         workers = min(workers, PER_CARD)
     if not (exact or engine.fused):
-        print("snt: no C++ compiler that works, so plain operators run, slower", file=sys.stderr)
+        out.print("No C++ compiler that works here, so plain operators run: slower.")
     if (load := busy()) is not None:
-        print(f"snt: other work keeps this machine busy ({load})", file=sys.stderr)
+        out.print(f"Other work keeps this machine busy ({load}).")
     if profile.name in ("paper", "imagenet") and engine.device == "cpu":
         about = f"profile {profile.name} is meant for a GPU; here: {_duration(todo)}"
         print(f"snt: {about}", file=sys.stderr)

@@ -1,9 +1,9 @@
-"""Batch normalisation with what follows it, and Eq. (1), each as one pass each way on a CPU.
+"""Batch normalisation with what follows it, Eq. (1), and depthwise convolution, fast on a CPU.
 
 Plain operations pass over an activation once each, and twice more for their gradients: half of a
-training step of a small net. The kernels here (`native/norm_act.cpp`) compute the same functions in
-as few passes as there are dependencies, sums in float32 and double. They serve training: they have
-no second derivative, and running statistics move as in `nn.BatchNorm2d`.
+training step of a small net. The kernels here (`native/*.cpp`) compute the same functions in as few
+passes as there are dependencies, sums in float32 and double. They serve training: they have no
+second derivative, and running statistics move as in `nn.BatchNorm2d`.
 """
 
 from __future__ import annotations
@@ -71,6 +71,24 @@ def eq1(x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor, dim: int) -> Tenso
         return None
     y = _Eq1.apply(dense, gamma, beta, zeta, dense.shape[at], inner)
     return y.permute([order.index(i) for i in range(x.ndim)])
+
+
+def depthwise(x: Tensor, weight: Tensor, stride: int) -> Tensor | None:
+    """3x3 convolution of each channel alone, padding 1; None where the kernels do not serve.
+
+    They serve float32 and bfloat16 on a CPU, channels last in memory and a multiple of 16. The
+    output has the format of `x`; the weight is never rounded to it.
+
+    Args:
+        x: B C H W.
+        weight: C 1 3 3, float32.
+        stride: 1 or 2.
+    """
+    channels_last = x.is_contiguous(memory_format=torch.channels_last)
+    plain = weight.shape == (x.shape[1], 1, 3, 3) and weight.dtype == torch.float32
+    if stride not in (1, 2) or not channels_last or not plain or not _fits(x, x.shape[1]):
+        return None
+    return _Depthwise.apply(x, weight, stride)
 
 
 def _kind(act: nn.Module | None) -> str | None:
@@ -163,3 +181,25 @@ class _Eq1(torch.autograd.Function):
             "act_backward", x.dtype, grad.contiguous(), x, d_x, *ctx.size, *triple, *d_triple
         )
         return d_x, *d_triple, None, None
+
+
+class _Depthwise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+        b, c, h, w = x.shape
+        out = (b, c, (h - 1) // stride + 1, (w - 1) // stride + 1)
+        y = torch.empty(out, dtype=x.dtype, memory_format=torch.channels_last)
+        taps = weight.reshape(c, 9).t().contiguous()
+        ctx.size = (b, h, w, c, stride)
+        native.call("depthwise_forward", x.dtype, x, taps, y, *ctx.size)
+        ctx.save_for_backward(x, taps)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, taps = ctx.saved_tensors
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        d_x, d_taps = torch.empty_like(x), torch.empty_like(taps)
+        native.call("depthwise_backward", x.dtype, grad, x, taps, d_x, d_taps, *ctx.size)
+        return d_x, d_taps.t().reshape(-1, 1, 3, 3), None

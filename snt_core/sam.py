@@ -58,14 +58,24 @@ class SAM:
         """
         loss = self._gradient(closure)
         params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
-        weights = [p.clone() for p in params]
+        weights = [p.data for p in params]
         statistics = [b.clone() for b in self.buffers]
-        torch._foreach_add_(params, self._perturbation(params))
-        self._gradient(closure)
-        for now, then in zip(params + self.buffers, weights + statistics, strict=True):
-            now.copy_(then)
+        perturbed = self._perturbation(params)
+        torch._foreach_add_(perturbed, params)
+        self._hold(params, perturbed)
+        try:
+            self._gradient(closure)
+        finally:
+            self._hold(params, weights)  # exactly, and without a copy
+        if self.buffers:
+            torch._foreach_copy_(self.buffers, statistics)
         self.base.step()
         return loss
+
+    @staticmethod
+    def _hold(params: list[Tensor], values: list[Tensor]) -> None:
+        for p, value in zip(params, values, strict=True):
+            p.data = value
 
     def _gradient(self, closure: Callable[[], Tensor]) -> Tensor:
         self.zero_grad()

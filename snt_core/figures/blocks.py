@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
@@ -27,7 +28,7 @@ class Box:
 
 
 def steps(block: nn.Module) -> list[Box]:
-    """The operations of a block in the order in which its forward pass calls them.
+    """The operations of a block, in the order of its forward pass but for shortcuts.
 
     Traced by torch.fx, so that the picture is of the code that runs. Identities and reshaping are
     left out.
@@ -47,7 +48,24 @@ def steps(block: nn.Module) -> list[Box]:
             place[node] = len(boxes) - 1
         elif reads:
             place[node] = max(reads)
-    return boxes
+    return _shortcuts_last(boxes)
+
+
+def _shortcuts_last(boxes: list[Box]) -> list[Box]:
+    """What is added to a sum, as its second term, stands right before it."""
+    order = list(range(len(boxes)))
+    readers = Counter(source for box in boxes for source in box.reads)
+    for i, box in enumerate(boxes):
+        at = box.reads[-1] if box.kind == "sum" else INPUT
+        while at != INPUT and readers[at] == 1 and len(boxes[at].reads) == 1:
+            order.remove(at)
+            order.insert(order.index(i), at)
+            i, at = at, boxes[at].reads[0]
+    new = {INPUT: INPUT, **{old: place for place, old in enumerate(order)}}
+    return [
+        replace(boxes[old], reads=tuple(new[source] for source in boxes[old].reads))
+        for old in order
+    ]
 
 
 def _trace(block: nn.Module) -> fx.Graph:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snt_core.fused import norm_act
+from snt_core.fused import depthwise, norm_act
 
 
 class ConvBN(nn.Sequential):
@@ -51,21 +51,26 @@ def depthwise_bn(channels: int, kernel: int, stride: int = 1) -> ConvBN:
 class DepthwiseConv2d(nn.Conv2d):
     """Convolution of each channel alone, without bias; `B C H W` to `B C H/stride W/stride`.
 
-    On a CPU the gradient of such a convolution in bfloat16 misses the fast kernel where there is
-    a stride or the map is tiny, and takes several times as long as in float32. Those cases run in
-    the format of the weight, whatever autocast says.
+    `fused` asks for the kernel of `snt_core.fused` in training, which has no second derivative.
+
+    Without it, on a CPU, the gradient of such a convolution in bfloat16 misses torch's fast kernel
+    where there is a stride or the map is tiny, and takes several times as long as in float32. Those
+    cases run in the format of the weight, whatever autocast says.
     """
 
     def __init__(self, channels: int, kernel: int, stride: int = 1) -> None:
         super().__init__(
             channels, channels, kernel, stride, kernel // 2, groups=channels, bias=False
         )
+        self.fused = False
 
     def forward(self, x: Tensor) -> Tensor:
-        slow = self.stride[0] > 1 or max(x.shape[2:]) <= 2
-        if x.device.type != "cpu" or not slow:
-            return super().forward(x)
+        stride = self.stride[0]
         weight = self.weight  # once: it may be computed on access, as when it is fake-quantized
+        if self.fused and self.training and (y := depthwise(x, weight, stride)) is not None:
+            return y
+        if x.device.type != "cpu" or not (stride > 1 or max(x.shape[2:]) <= 2):
+            return self._conv_forward(x, weight, self.bias)
         with torch.autocast("cpu", enabled=False):
             y = F.conv2d(
                 x.to(weight.dtype),
