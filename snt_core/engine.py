@@ -16,7 +16,8 @@ import torch
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """`dtype` is the autocast format of training ("bf16" or "fp32"); measurements are in fp32.
+    """`dtype` is the autocast format of training and of pruning sweeps ("bf16" or "fp32"); other
+    measurements are in fp32.
 
     `fused` runs Eq. (1), and on a CPU batch normalisation with it, as one-pass kernels. On a CPU
     results repeat bitwise at a fixed

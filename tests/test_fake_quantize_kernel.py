@@ -67,3 +67,15 @@ def test_plain_operators_serve_without_a_compiler(monkeypatch):
     monkeypatch.setattr(native, "available", lambda: False)
     monkeypatch.setattr(_OnePass, "apply", lambda *_: pytest.fail("the kernel ran"))
     assert torch.equal(fake_quantize(x, torch.tensor(0.1), 7, 15), with_it)
+
+
+@pytest.mark.parametrize("function", [_OnePass, _FakeQuantize])
+def test_second_derivatives_are_those_of_the_straight_through_gradient(function):
+    x = torch.linspace(-1, 1, 21, requires_grad=True)
+    scale = torch.tensor(0.1, requires_grad=True)
+    y = function.apply(x, scale, 4, 9)  # levels -0.4 to 0.5
+    (first,) = torch.autograd.grad((y**2).sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), x)
+    inside = (x >= -0.4) & (x <= 0.5)
+    torch.testing.assert_close(first, 2 * y * inside)
+    torch.testing.assert_close(second, 2.0 * inside)

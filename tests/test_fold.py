@@ -18,9 +18,9 @@ from snt_core.train import evaluate
 
 NETS = [
     *[("resnet20", variant) for variant in ("base", "preact", "snt", "snt-nofinal")],
-    ("mobilenet_v1", "base"),
-    ("mobilenet_v1", "snt"),
-    ("mixer_s", "snt"),
+    *[("mobilenet_v1", variant) for variant in ("base", "preact", "snt")],
+    *[("mixer_s", variant) for variant in ("base", "snt", "snt-channels")],
+    ("resnet18_cifar", "base"),
     ("vit_tiny", "base"),
 ]
 
@@ -40,6 +40,13 @@ def used(model: str, variant: str) -> nn.Module:
 
 def pictures(n: int = 4) -> torch.Tensor:
     return torch.randn(n, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+
+
+def watched(net: nn.Module) -> nn.Module:
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda module, args, out: 2 * out)
+    return net
 
 
 def norms(model: nn.Module) -> int:
@@ -65,9 +72,10 @@ def test_a_folded_net_computes_the_same(model, variant):
     [
         lambda net: fake_quantize_weights(net, 4),
         lambda net: quantize_static(net, pictures(8).double(), weight_bits=8, act_bits=8),
+        lambda net: watched(net),
     ],
 )
-def test_convolutions_that_quantize_stay_as_they_are(compress):
+def test_convolutions_that_quantize_or_are_watched_stay_as_they_are(compress):
     net = compress(used("resnet20", "base").double())
     folded = fold(net)
     assert norms(folded) == norms(net) > 0

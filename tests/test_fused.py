@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snt_core import native
-from snt_core.engine import detect
+from snt_core.engine import Engine, detect
 from snt_core.fused import depthwise, eq1, norm_act
 from snt_core.models import build
-from snt_core.models.layers import DepthwiseConv2d
+from snt_core.models.layers import DepthwiseConv2d, conv_bn
+from snt_core.train import update
 from snt_core.transform import SNTActivation, fuse, snt_activation
 
 pytestmark = pytest.mark.skipif(native.compiler() is None, reason="there is no C++ compiler")
@@ -150,11 +151,43 @@ def test_what_the_kernels_do_not_serve_is_left_to_plain_operators():
     assert eq1(torch.randn(1, 16).expand(3, 16), *snt(16).parameters(), -1) is None
     assert depthwise(x, torch.randn(16, 1, 5, 5), 1) is None
     assert depthwise(x.contiguous(), torch.randn(16, 1, 3, 3), 1) is None
-    for odd in (pictures(2, 12, 4, 4), pictures(2, 12, 4, 4).double()):
-        layer = fuse(DepthwiseConv2d(12, 3).to(odd.dtype)).train()
-        torch.testing.assert_close(
-            layer(odd), F.conv2d(odd, layer.weight, stride=1, padding=1, groups=12)
-        )
+    assert depthwise(x, torch.randn(16, 1, 3, 3), 3) is None
+    assert depthwise(x, torch.randn(16, 1, 3, 3).bfloat16(), 1) is None
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [(12, torch.float32), (16, torch.float64)])
+def test_modules_that_no_kernel_serves_give_plain_results(channels, dtype):
+    x = pictures(2, channels, 4, 4).to(dtype)
+    modules = [conv_bn(channels, channels, 1), DepthwiseConv2d(channels, 3), snt(channels)]
+    for module in modules:
+        module.to(dtype).train()
+        fused, plain = (fuse(copy.deepcopy(module), on)(x) for on in (True, False))
+        assert torch.equal(fused, plain)
+
+
+def test_the_layer_uses_the_kernel_in_training_only():
+    layer = DepthwiseConv2d(16, 3, 2)
+    x = pictures(4, 16, 8, 8, dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(fuse(layer).eval()(x), fuse(layer, False)(x))
+        y = fuse(layer).train()(x)
+    assert torch.equal(y, depthwise(x, layer.weight, 2))
+    assert y.grad_fn.name() == "_DepthwiseBackward"
+    y.sum().backward()
+    assert layer.weight.grad.dtype == torch.float32
+
+
+@dtypes
+def test_results_repeat_bitwise(dtype):
+    x = pictures(9, 48, 8, 8, dtype=dtype).requires_grad_()
+    weight, norm, act = torch.randn(48, 1, 3, 3, requires_grad=True), nn.BatchNorm2d(48), snt(48)
+
+    def once() -> list[Tensor]:
+        y = eq1(norm_act(depthwise(x, weight, 1), norm, act), *act.parameters(), 1)
+        inputs = (x, weight, *norm.parameters(), *act.parameters())
+        return [y, *torch.autograd.grad(y.square().sum(), inputs)]
+
+    assert all(map(torch.equal, once(), once()))
 
 
 def test_nan_passes_through():
@@ -189,9 +222,25 @@ def test_a_net_has_its_gradient_as_nearly_as_plain_operators_have(model, variant
         torch.testing.assert_close(state[key].double(), value.double(), rtol=1e-3, atol=1e-4)
 
 
-def test_without_a_compiler_plain_operators_run(monkeypatch, tmp_path):
+@pytest.mark.parametrize("model", ["resnet20", "mobilenet_v1", "mixer_s"])
+@pytest.mark.parametrize("variant", ["base", "snt"])
+def test_a_training_goes_as_with_plain_operators(model, variant):
+    images, labels = torch.randn(16, 3, 32, 32), torch.arange(16) % 10
+    engine = Engine(device="cpu", dtype="fp32", fused=True)
+    losses = []
+    for fused in (True, False):
+        net = build(model, variant, 10, 0).to(memory_format=torch.channels_last).train()
+        optimizer = torch.optim.SGD(fuse(net, fused).parameters(), lr=1e-2)
+        steps = [update(net, optimizer, images, labels, engine) for _ in range(4)]
+        losses.append(torch.stack(steps))
+    assert losses[0][-1] < losses[0][0]
+    torch.testing.assert_close(*losses, rtol=2e-3, atol=0)
+
+
+@pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])  # none, or one that fails
+def test_without_a_compiler_plain_operators_run(compiler, monkeypatch, tmp_path):
     monkeypatch.setenv("SNT_CACHE_DIR", str(tmp_path))
-    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setenv("CXX", compiler)
     native._library.cache_clear()
     native.available.cache_clear()
     try:

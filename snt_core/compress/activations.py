@@ -43,7 +43,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from snt_core import native
 from snt_core.analysis.observe import Preprocess
@@ -201,12 +200,17 @@ class _FakeQuantize(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
-        x, scale = ctx.saved_tensors
-        below, above = x < ctx.lowest * scale, x > ctx.highest * scale
-        ends = None
-        if ctx.needs_input_grad[1]:
-            ends = (grad * below).sum() * ctx.lowest + (grad * above).sum() * ctx.highest
-        return grad * ~(below | above), ends, None, None
+        inside, ends = _straight_through(grad, *ctx.saved_tensors, ctx.lowest, ctx.highest)
+        return inside, ends if ctx.needs_input_grad[1] else None, None, None
+
+
+def _straight_through(
+    grad: Tensor, x: Tensor, scale: Tensor, lowest: Tensor | int, highest: Tensor | int
+) -> tuple[Tensor, Tensor]:
+    """Gradients of x and of the scale; these have gradients themselves."""
+    below, above = x < lowest * scale, x > highest * scale
+    ends = (grad * below).sum() * lowest + (grad * above).sum() * highest
+    return grad * ~(below | above), ends
 
 
 class _OnePass(torch.autograd.Function):
@@ -223,9 +227,14 @@ class _OnePass(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         x, scale = ctx.saved_tensors
+        zero_point, top = ctx.levels
+        if torch.is_grad_enabled():  # a second derivative is asked for
+            inside, ends = _straight_through(
+                grad.float(), x.float(), scale, -zero_point, top - zero_point
+            )
+            return inside.to(x.dtype), ends if ctx.needs_input_grad[1] else None, None, None
         if grad.stride() != x.stride():
             grad = torch.empty_like(x).copy_(grad)
         d_x, d_scale = torch.empty_like(x), torch.empty_like(scale)

@@ -26,7 +26,8 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a run found. `dtype` and `fused` are those of its training, if it trained."""
+    """What a run found. `dtype` is the number format of its training, or of its sweep; `fused`
+    says whether it trained with one-pass kernels."""
 
     metrics: dict[str, Any]
     n_samples: int
