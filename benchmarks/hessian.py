@@ -16,6 +16,7 @@ from snt_core.curvature import lambda_max
 from snt_core.data import load, normalise
 from snt_core.models import build
 from snt_core.provenance import peak_memory
+from snt_core.specs import one_of
 from snt_core.store import open_store
 
 RUNS = 2
@@ -79,8 +80,7 @@ def rows(log: Callable[[str], None]) -> list[Row]:
             also={
                 "error": errors["torch.bfloat16"],
                 **peer_error,
-                "seconds_for_10000_images": large["seconds"],
-                "n_10000": large,
+                **also,
             },
             **facts,
         ),

@@ -46,7 +46,7 @@ class Row:
 
 
 def write(area: str, rows: list[Row]) -> Path:
-    """`results/AREA.json`, a list of rows."""
+    """`results/AREA.json`, a list of rows; what was not measured this time stays."""
     state = git_state()
     commit = f"{(state['commit'] or 'unknown')[:10]}{'+changes' if state['dirty'] else ''}"
     body = []
@@ -56,6 +56,12 @@ def write(area: str, rows: list[Row]) -> Path:
         body.append({**facts, "ratio": row.ratio, "machine": machine(), "commit": commit})
         body[-1]["limits"] = limits()
     path = RESULTS / f"{area}.json"
+    old = json.loads(path.read_text()) if path.exists() else []
+    before = {row["work"]: row["also"] for row in old}
+    for row in body:
+        row["also"] = {**before.get(row["work"], {}), **row["also"]}
+    measured = {row["work"] for row in body}
+    body = [row for row in old if row["work"] not in measured] + body
     atomic_write(path, (json.dumps(body, indent=1) + "\n").encode())
     return path
 

@@ -15,7 +15,7 @@ from snt_core.data import Dataset, load
 from snt_core.engine import detect
 from snt_core.models import build
 from snt_core.provenance import peak_memory
-from snt_core.specs import Recipe
+from snt_core.specs import Recipe, one_of
 from snt_core.train import batches, evaluate, fit, optimizer_for, update
 from snt_core.transform import fuse
 
@@ -29,10 +29,15 @@ BATCH = 128
 ROUNDS = 5
 
 
-def rows(log: Callable[[str], None]) -> list[Row]:
+def rows(log: Callable[[str], None], only: str = "") -> list[Row]:
+    """All nets, or one of them."""
+    if only:
+        one_of("net", only, NETS)
     data = load("cifar10", 5000)
     found = []
     for model, (work, steps) in NETS.items():
+        if only not in ("", model):
+            continue
         contenders = {
             "ours": ours(model, data, steps),
             "loader fp32": peer(model, data, steps, loader=True),
@@ -50,7 +55,7 @@ def rows(log: Callable[[str], None]) -> list[Row]:
             "two_processes": round(sum(child["rate"] for child in side_by_side), 1),
             "peak_rss_mb": max(child["peak_rss_mb"] for child in side_by_side),
         }
-        if model == "resnet20":
+        if model == "resnet20" and not only:  # it takes minutes
             also["top1_after_an_epoch"] = _agreement(data)
         log(f"{model}: {rate} {also}")
         found.append(

@@ -49,6 +49,9 @@ def test_rows_are_written_with_machine_and_commit(tmp_path, monkeypatch):
     written = json.loads(measure.write("steps", [row(also={"x": 1})]).read_text())
     assert set(written[0]) == KEYS | {"also", "limits"}
     assert (written[0]["ratio"], written[0]["also"]) == (0.5, {"x": 1})
+    measure.write("steps", [row(work="other")])
+    again = json.loads(measure.write("steps", [row(ours=8.0)]).read_text())
+    assert [(found["work"], found["ours"]) for found in again] == [("other", 2.0), ("w", 8.0)]
 
 
 def test_published_rows_are_whole_and_every_target_names_one():
