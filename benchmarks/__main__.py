@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 from rich.console import Console
@@ -23,16 +24,17 @@ def main(areas: list[str]) -> None:
     for area in areas:
         one_of("benchmark", area.partition(":")[0], AREAS)
     out = Console()
-    if (load := busy()) is not None:
-        out.print(f"The machine is busy ({load}): ratios may hold, times do not.")
     one_core()
     for chosen in areas or AREAS:
         out.print(f"[bold]{chosen}[/bold]")
+        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+        if (said := busy()) is not None:
+            out.print(f"The machine is busy ({said}): ratios may hold, times do not.")
         area, _, part = chosen.partition(":")
         module = importlib.import_module(f"benchmarks.{area}")
         rows = module.rows(out.print, part) if part else module.rows(out.print)
         out.print(_table(rows))
-        out.print(f"-> {write(area, rows)}")
+        out.print(f"-> {write(area, rows, load)}")
 
 
 def _table(rows: list[Row]) -> Table:

@@ -83,11 +83,7 @@ def rows(log: Callable[[str], None], only: str = "") -> list[Row]:
         Row(
             work="lambda-max-bf16",
             ours=seconds["bf16"],
-            also={
-                "error": errors["torch.bfloat16"],
-                **peer_error,
-                **also,
-            },
+            also={"error": errors["torch.bfloat16"], **peer_error, **also},
             **facts,
         ),
     ]

@@ -45,8 +45,11 @@ class Row:
         return self.peer / self.ours if self.less_is_better else self.ours / self.peer
 
 
-def write(area: str, rows: list[Row]) -> Path:
-    """`results/AREA.json`, a list of rows; what was not measured this time stays."""
+def write(area: str, rows: list[Row], load: float | None) -> Path:
+    """`results/AREA.json`, a list of rows; what was not measured this time stays.
+
+    `load` is that of the machine just before.
+    """
     state = git_state()
     commit = f"{(state['commit'] or 'unknown')[:10]}{'+changes' if state['dirty'] else ''}"
     body = []
@@ -54,7 +57,7 @@ def write(area: str, rows: list[Row]) -> Path:
         facts = asdict(row)
         facts.pop("less_is_better")
         body.append({**facts, "ratio": row.ratio, "machine": machine(), "commit": commit})
-        body[-1]["limits"] = limits()
+        body[-1] |= {"limits": limits(), "load_before": load}
     path = RESULTS / f"{area}.json"
     old = json.loads(path.read_text()) if path.exists() else []
     before = {row["work"]: row["also"] for row in old}

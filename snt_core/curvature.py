@@ -74,13 +74,12 @@ def lambda_max(
     r"""Largest algebraic eigenvalue of the Hessian of the mean cross-entropy.
 
     Lanczos with full reorthogonalisation. Where there are many images it starts from what a few
-    products on 128 of them find, from a random start; that costs little and saves three products
-    on all images. After k products, the largest
-    eigenvalue :math:`\vartheta` of the k x k tridiagonal matrix, with eigenvector s, has the
-    residual :math:`\rho = \beta_k |s_k|`: some eigenvalue is *proved* to lie within it. It stops at
+    products on 128 of them find, themselves from a random start: that costs little, and saves
+    products on all images. After k products on these, the largest eigenvalue :math:`\vartheta` of
+    the k x k tridiagonal matrix, with eigenvector s, has the residual :math:`\rho = \beta_k |s_k|`:
+    some eigenvalue is *proved* to lie within it. It stops at
     :math:`\rho \le tolerance \cdot |\vartheta|`, where the error is about :math:`\rho^2 /` gap to
-    the next eigenvalue: on ResNet-20 the default takes 5 to 12 products and errs by 1e-5 of the
-    value, and 2e-2 saves one product and errs by 1e-3. Rounding in float32 adds about 1e-5 (on CUDA
+    the next eigenvalue, far smaller than the residual. Rounding in float32 adds about 1e-5 (on CUDA
     only with ``torch.backends.cudnn.allow_tf32 = False``).
 
     Args:

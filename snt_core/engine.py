@@ -20,8 +20,8 @@ class Engine:
     measurements are in fp32.
 
     `fused` runs Eq. (1), and on a CPU batch normalisation with it, as one-pass kernels. On a CPU
-    results repeat bitwise at a fixed
-    number of threads only, so that number is fixed at 1 and cores are used by more processes.
+    results repeat bitwise at a fixed number of threads only, so that number is fixed at 1 and cores
+    are used by more processes.
     """
 
     device: str
@@ -68,8 +68,8 @@ def busy() -> str | None:
 def keep_memory() -> None:
     """Let this process keep the memory that it frees, where the C library is glibc.
 
-    Each step frees what the next one asks for again; given back in between, it would come page by
-    page, which was 7 % of a training step.
+    Each step frees what the next one asks for again; given back in between, it would have to come
+    page by page.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -18,16 +19,36 @@ def fold(model: nn.Module) -> nn.Module:
     convolutions that are fake-quantized, or have hooks, stay as they are. Channels are last in
     memory, and Eq. (1) runs as its one-pass kernel, so the copy is not for second derivatives.
     """
-    model = copy.deepcopy(model).eval()
-    for module in model.modules():
-        if isinstance(module, nn.Sequential):
-            for i in range(len(module) - 1):
-                conv, norm = module[i], module[i + 1]
-                if isinstance(norm, nn.BatchNorm2d) and _foldable(conv):
-                    module[i], module[i + 1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
+    model = fold_with(copy.deepcopy(model).eval(), fuse_conv_bn_eval)
     return fuse(model).eval().to(memory_format=torch.channels_last)
 
 
-def _foldable(module: nn.Module) -> bool:
+def fold_with(
+    model: nn.Module, folded: Callable[[nn.Conv2d, nn.BatchNorm2d], nn.Module]
+) -> nn.Module:
+    """The model itself, each convolution with a BatchNorm behind it replaced by ``folded`` of both.
+
+    Only where both stand in one ``nn.Sequential``, the norm has running statistics, weight and
+    bias, and the convolution neither hooks nor computed parameters nor padding other than zeros.
+    """
+    for module in list(model.modules()):
+        if isinstance(module, nn.Sequential):
+            for i in range(len(module) - 1):
+                conv, norm = module[i], module[i + 1]
+                if _is_plain_conv(conv) and _is_plain_norm(norm):
+                    module[i], module[i + 1] = folded(conv, norm), nn.Identity()
+    return model
+
+
+def _is_plain_conv(module: nn.Module) -> bool:
     watched = module._forward_hooks or module._forward_pre_hooks
-    return isinstance(module, nn.Conv2d) and not (hasattr(module, "parametrizations") or watched)
+    computed = hasattr(module, "parametrizations")
+    return (
+        isinstance(module, nn.Conv2d)
+        and module.padding_mode == "zeros"
+        and not (computed or watched)
+    )
+
+
+def _is_plain_norm(module: nn.Module) -> bool:
+    return isinstance(module, nn.BatchNorm2d) and module.affine and module.running_var is not None

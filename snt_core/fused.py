@@ -1,9 +1,9 @@
 """Batch normalisation with what follows it, Eq. (1), and depthwise convolution, fast on a CPU.
 
-Plain operations pass over an activation once each, and twice more for their gradients: half of a
-training step of a small net. The kernels here (`native/*.cpp`) compute the same functions in as few
-passes as there are dependencies, sums in float32 and double. They serve training: they have no
-second derivative, and running statistics move as in `nn.BatchNorm2d`.
+Plain operations pass over an activation once each, and twice more for their gradients. The kernels
+here (`native/*.cpp`) compute the same functions in as few passes as there are dependencies, sums in
+float32 and double. They serve training: they have no second derivative, and running statistics move
+as in `nn.BatchNorm2d`.
 """
 
 from __future__ import annotations

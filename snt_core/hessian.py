@@ -10,7 +10,7 @@ is no slower.
 
 In bfloat16 weights and activations are rounded and sums are not. BatchNorm with running statistics
 is then a part of the convolution before it, where both stand in one ``nn.Sequential``: the rounded
-net is nearer to the exact one (lambda_max of a ResNet-20 errs by 0.1 %, not by 1.2 %).
+net is nearer to the exact one.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from snt_core.fold import fold_with
 from snt_core.transform import SNTActivation
 
 BNMode = Literal["eval", "train"]
@@ -61,7 +62,7 @@ class Hessian:
                     # without running statistics BatchNorm uses the batch's, and updates nothing
                     module.running_mean = module.running_var = None
         if dtype is not None and bn_mode == "eval":
-            _fold(self.model)
+            fold_with(self.model, _Folded)
         # in flat order; folding renames parameters but keeps their order
         self.params = {k: p for k, p in self.model.named_parameters() if p.requires_grad}
         if not self.params:
@@ -164,14 +165,3 @@ class _Folded(nn.Module):
             x, weight.to(x.dtype), bias.to(x.dtype), conv.stride, conv.padding, conv.dilation,
             conv.groups,
         )  # fmt: skip
-
-
-def _fold(model: nn.Module) -> None:
-    """In place; the parameters stay, and their order does."""
-    for module in list(model.modules()):
-        if isinstance(module, nn.Sequential):
-            for i in range(len(module) - 1):
-                conv, norm = module[i], module[i + 1]
-                plain = isinstance(conv, nn.Conv2d) and conv.padding_mode == "zeros"
-                if plain and isinstance(norm, nn.BatchNorm2d) and norm.affine:
-                    module[i], module[i + 1] = _Folded(conv, norm), nn.Identity()

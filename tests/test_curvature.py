@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from snt_core import curvature
+from snt_core.compress.activations import quantize_static
 from snt_core.curvature import hvp, lambda_max
 from snt_core.hessian import Hessian, _forward_slope, _reverse_slope
 
@@ -372,3 +373,13 @@ def test_bfloat16_with_batch_statistics():
     exact = lambda_max(model, images, labels, tolerance=1e-4, **options)
     rough = lambda_max(model, images, labels, tolerance=2e-2, dtype=torch.bfloat16, **options)
     assert rough.value == pytest.approx(exact.value, rel=0.05)
+
+
+def test_convolutions_that_quantize_their_input_are_not_folded():
+    model, images, labels = problem("plain")
+    small = quantize_static(model.eval(), images, weight_bits=8, act_bits=8)
+    plain = Hessian(small, images, labels, N, "eval", None)
+    folded = Hessian(small, images, labels, N, "eval", None, torch.float64)
+    vector = torch.randn(plain.size, dtype=torch.float64)
+    torch.testing.assert_close(folded(vector), plain(vector))
+    assert not torch.allclose(plain(vector), dense(model, images, labels) @ vector)

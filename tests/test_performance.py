@@ -46,11 +46,11 @@ def test_quotients_are_of_the_same_round():
 def test_rows_are_written_with_machine_and_commit(tmp_path, monkeypatch):
     monkeypatch.setattr(measure, "RESULTS", tmp_path)
     monkeypatch.setattr(measure, "limits", lambda: {"copy_gb_per_s": 9.0})
-    written = json.loads(measure.write("steps", [row(also={"x": 1})]).read_text())
-    assert set(written[0]) == KEYS | {"also", "limits"}
+    written = json.loads(measure.write("steps", [row(also={"x": 1})], 0.5).read_text())
+    assert set(written[0]) == KEYS | {"also", "limits", "load_before"}
     assert (written[0]["ratio"], written[0]["also"]) == (0.5, {"x": 1})
-    measure.write("steps", [row(work="other")])
-    again = json.loads(measure.write("steps", [row(ours=8.0)]).read_text())
+    measure.write("steps", [row(work="other")], 0.5)
+    again = json.loads(measure.write("steps", [row(ours=8.0)], 0.5).read_text())
     assert [(found["work"], found["ours"]) for found in again] == [("other", 2.0), ("w", 8.0)]
 
 

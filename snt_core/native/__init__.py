@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -18,7 +19,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from snt_core.engine import cpu_name
 from snt_core.files import cache_dir
 
 SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))
@@ -56,6 +56,16 @@ def _argument(value: Tensor | int | float | None) -> ctypes._SimpleCData:
     return ctypes.c_void_p(None if value is None else value.data_ptr())
 
 
+def _instructions() -> str:
+    """What this processor can do: a name such as "AMD EPYC" is shared by several generations."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    known = [line for line in lines if line.startswith(("flags", "Features", "model name"))]
+    return "\n".join(dict.fromkeys(known)) or platform.processor() or platform.machine()
+
+
 @cache
 def _library() -> ctypes.CDLL:
     """Raises OSError or CalledProcessError where there is no compiler, or none that does."""
@@ -64,7 +74,7 @@ def _library() -> ctypes.CDLL:
         raise FileNotFoundError("no C++ compiler")
     said = subprocess.run([cxx, "--version"], capture_output=True, text=True, check=True).stdout
     code = [path.read_text() for path in (*HEADERS, *SOURCES)]
-    about = "\n".join([*code, *FLAGS, said, cpu_name()])
+    about = "\n".join([*code, *FLAGS, said, _instructions()])
     name = f"kernels-{hashlib.sha256(about.encode()).hexdigest()[:16]}.so"
     path = cache_dir() / "native" / name
     if not path.exists():
