@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measure import Row, one_core, write
-from snt_core.engine import busy
+from snt_core.engine import busy_cores
 from snt_core.errors import UserError
 from snt_core.specs import one_of
 
@@ -27,14 +26,15 @@ def main(areas: list[str]) -> None:
     one_core()
     for chosen in areas or AREAS:
         out.print(f"[bold]{chosen}[/bold]")
-        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-        if (said := busy()) is not None:
-            out.print(f"The machine is busy ({said}): ratios may hold, times do not.")
+        others = busy_cores()
+        if others > 0.2:
+            said = f"{others:.1f} cores are busy with other work"
+            out.print(f"{said}: ratios may hold, times do not.")
         area, _, part = chosen.partition(":")
         module = importlib.import_module(f"benchmarks.{area}")
         rows = module.rows(out.print, part) if part else module.rows(out.print)
         out.print(_table(rows))
-        out.print(f"-> {write(area, rows, load)}")
+        out.print(f"-> {write(area, rows, others)}")
 
 
 def _table(rows: list[Row]) -> Table:

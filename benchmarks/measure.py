@@ -45,10 +45,10 @@ class Row:
         return self.peer / self.ours if self.less_is_better else self.ours / self.peer
 
 
-def write(area: str, rows: list[Row], load: float | None) -> Path:
+def write(area: str, rows: list[Row], others: float) -> Path:
     """`results/AREA.json`, a list of rows; what was not measured this time stays.
 
-    `load` is that of the machine just before.
+    `others` are the cores that other work kept busy just before.
     """
     state = git_state()
     commit = f"{(state['commit'] or 'unknown')[:10]}{'+changes' if state['dirty'] else ''}"
@@ -57,7 +57,7 @@ def write(area: str, rows: list[Row], load: float | None) -> Path:
         facts = asdict(row)
         facts.pop("less_is_better")
         body.append({**facts, "ratio": row.ratio, "machine": machine(), "commit": commit})
-        body[-1] |= {"limits": limits(), "load_before": load}
+        body[-1] |= {"limits": limits(), "others_before": round(others, 2)}
     path = RESULTS / f"{area}.json"
     old = json.loads(path.read_text()) if path.exists() else []
     before = {row["work"]: row["also"] for row in old}

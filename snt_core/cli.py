@@ -84,8 +84,8 @@ def _run(specs: list[Spec], profile: Profile, workers: int, exact: bool = False)
         workers = min(workers, PER_CARD)
     if not (exact or engine.fused):
         out.print("No C++ compiler that works here, so plain operators run: slower.")
-    if (load := busy()) is not None:
-        out.print(f"Other work keeps this machine busy ({load}).")
+    if (others := busy()) is not None:
+        out.print(f"Other work keeps {others} busy.")
     if profile.name in ("paper", "imagenet") and engine.device == "cpu":
         about = f"profile {profile.name} is meant for a GPU; here: {_duration(todo)}"
         print(f"snt: {about}", file=sys.stderr)

@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import sysconfig
+import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,14 +56,33 @@ def _has_kernels(device: str) -> bool:
     return native.available()
 
 
-def busy() -> str | None:
-    """What to say of the machine's load where others want half of its cores or more."""
-    cores = os.cpu_count() or 1
+def busy_cores() -> float:
+    """Cores that others keep busy, over half a second in which this process sleeps.
+
+    Where the system does not say, the load of the last minute.
+    """
+    before = _busy_seconds()
+    time.sleep(0.5)
+    after = _busy_seconds()
+    if before is not None and after is not None:
+        return (after - before) / 0.5
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
+def _busy_seconds() -> float | None:
+    """Seconds that the cores have worked since the system started, idle and waiting left out."""
     try:
-        load = os.getloadavg()[0]
+        fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
     except OSError:
         return None
-    return f"load {load:.1f} on {cores} cores" if load >= cores / 2 else None
+    user, nice, system, _idle, _waiting, *rest = map(int, fields)
+    return (user + nice + system + sum(rest[:2])) / os.sysconf("SC_CLK_TCK")
+
+
+def busy() -> str | None:
+    """What to say of the machine where others keep half of its cores or more busy."""
+    cores, others = os.cpu_count() or 1, busy_cores()
+    return f"{others:.1f} of {cores} cores" if others >= cores / 2 else None
 
 
 def keep_memory() -> None:

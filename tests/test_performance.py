@@ -47,7 +47,7 @@ def test_rows_are_written_with_machine_and_commit(tmp_path, monkeypatch):
     monkeypatch.setattr(measure, "RESULTS", tmp_path)
     monkeypatch.setattr(measure, "limits", lambda: {"copy_gb_per_s": 9.0})
     written = json.loads(measure.write("steps", [row(also={"x": 1})], 0.5).read_text())
-    assert set(written[0]) == KEYS | {"also", "limits", "load_before"}
+    assert set(written[0]) == KEYS | {"also", "limits", "others_before"}
     assert (written[0]["ratio"], written[0]["also"]) == (0.5, {"x": 1})
     measure.write("steps", [row(work="other")], 0.5)
     again = json.loads(measure.write("steps", [row(ours=8.0)], 0.5).read_text())

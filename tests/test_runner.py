@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from snt_core import engine as engine_module
 from snt_core import runner
 from snt_core.edition import reproduce, select
 from snt_core.engine import detect
@@ -286,3 +287,20 @@ def test_under_torchrun_all_ranks_share_a_run_and_one_writes(tmp_path):
     assert (tmp_path / "main").read_text() == train.to_json()
     assert (tmp_path / "other").exists()
     assert not store.run_dir(NET).exists()
+
+
+def test_a_busy_machine_is_noticed_and_an_idle_one_is_not(monkeypatch):
+    monkeypatch.setattr(engine_module.os, "cpu_count", lambda: 2)
+    for others, said in ((0.9, None), (1.6, "1.6 of 2 cores")):
+        monkeypatch.setattr(engine_module, "busy_cores", lambda others=others: others)
+        assert engine_module.busy() == said
+
+
+def test_busy_cores_counts_the_work_of_others():
+    spin = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        time.sleep(0.5)
+        assert engine_module.busy_cores() > 0.3
+    finally:
+        spin.kill()
+        spin.wait()
