@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -16,7 +17,7 @@ from snt_core.engine import busy_cores
 from snt_core.errors import UserError
 from snt_core.specs import one_of
 
-AREAS = ("training", "steps", "hessian", "compression", "tokens", "book")
+AREAS = ("training", "steps", "hessian", "compression", "tokens", "book", "card")
 
 
 def main(areas: list[str]) -> None:
@@ -24,6 +25,9 @@ def main(areas: list[str]) -> None:
         one_of("benchmark", area.partition(":")[0], AREAS)
     out = Console()
     one_core()
+    if not areas and not torch.cuda.is_available():
+        out.print("Without a CUDA card the area 'card' is left out.")
+        areas = [area for area in AREAS if area != "card"]
     for chosen in areas or AREAS:
         out.print(f"[bold]{chosen}[/bold]")
         others = busy_cores()

@@ -34,7 +34,9 @@ class Pictures(Dataset):
         return self.transform(self.images[i]), self.labels[i]
 
 
-def loader_batches(split: Split, facts: Facts, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def loader_batches(
+    split: Split, facts: Facts, batch_size: int, workers: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Augmented batches without end from a DataLoader."""
     torchvision()
     from torchvision import transforms
@@ -48,8 +50,10 @@ def loader_batches(split: Split, facts: Facts, batch_size: int) -> Iterator[tupl
         ]
     )
     pictures = Pictures(split, transform)
+    kept = {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": workers > 0}
+    loader = DataLoader(pictures, batch_size, shuffle=True, drop_last=True, **kept)
     while True:
-        yield from DataLoader(pictures, batch_size, shuffle=True, drop_last=True)
+        yield from loader
 
 
 def plain_net(model: str, variant: str, num_classes: int) -> nn.Module:

@@ -78,7 +78,7 @@ def _steps(model: str) -> dict[str, Callable[[], object]]:
             return lambda: loop.step(closure)
         rho = 0.05 if optimizer == "sam" else 0.0
         ours = optimizer_for(net, Recipe(epochs=1, lr=1e-4, optimizer=optimizer, rho=rho))
-        return lambda: update(net, ours, images, labels, engine)
+        return lambda: update(net, ours, engine, images, labels)
 
     return {
         "adam": step("base", True),

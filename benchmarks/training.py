@@ -12,11 +12,11 @@ import torch
 from benchmarks.measure import Row, children, in_turn, medians, one_core
 from benchmarks.peers import loader_batches, plain_net, train_step
 from snt_core.data import Dataset, load
-from snt_core.engine import detect
+from snt_core.engine import Engine, detect
 from snt_core.models import build
 from snt_core.provenance import peak_memory
 from snt_core.specs import Recipe, one_of
-from snt_core.train import batches, evaluate, fit, optimizer_for, update
+from snt_core.train import batches, evaluate, fit, optimizer_for, stepper
 from snt_core.transform import fuse
 
 NETS = {  # net -> (row, steps of a round)
@@ -39,7 +39,7 @@ def rows(log: Callable[[str], None], only: str = "") -> list[Row]:
         if only not in ("", model):
             continue
         contenders = {
-            "ours": ours(model, data, steps),
+            "ours": ours(model, data, steps, detect()),
             "loader fp32": peer(model, data, steps, loader=True),
             "eager fp32": peer(model, data, steps),
             "eager bf16": peer(model, data, steps, bf16=True),
@@ -71,19 +71,18 @@ def rows(log: Callable[[str], None], only: str = "") -> list[Row]:
     return found
 
 
-def ours(model: str, data: Dataset, steps: int) -> Callable[[], None]:
+def ours(model: str, data: Dataset, steps: int, engine: Engine) -> Callable[[], None]:
     """Steps of the project's own training loop as it runs by default."""
-    engine = detect()
     recipe = Recipe(epochs=1, lr=1e-3)
-    net = build(model, "base", data.facts.num_classes, 0).to(memory_format=torch.channels_last)
-    fuse(net.train(), engine.fused)
-    optimizer = optimizer_for(net, recipe)
-    stream = batches(data, recipe, 0, 0, 10**6)
+    net = build(model, "base", data.facts.num_classes, 0).to(engine.device)
+    net = fuse(net.train(), engine.fused).to(memory_format=torch.channels_last)
+    step = stepper(net, optimizer_for(net, recipe), engine)
+    stream = batches(data.to(engine.device), recipe, 0, 0, 10**6)
 
     def run() -> None:
         for _ in range(steps):
             _, images, labels = next(stream)
-            update(net, optimizer, images, labels, engine)
+            step(images, labels)
 
     return run
 
@@ -119,7 +118,7 @@ def main(model: str) -> None:
     """One of several processes side by side: its rate over 20 seconds, and its memory."""
     one_core()
     steps = NETS[model][1]
-    run = ours(model, load("cifar10", 5000), steps)
+    run = ours(model, load("cifar10", 5000), steps, detect())
     run()
     started, count = time.perf_counter(), 0
     while (elapsed := time.perf_counter() - started) < 20:

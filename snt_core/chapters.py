@@ -18,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from snt_core.errors import UserError, unknown
@@ -209,21 +210,27 @@ def execute(
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
 
     # this environment's kernel, not one of the same name that the user installed elsewhere
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
     output.parent.mkdir(parents=True, exist_ok=True)
     failed = output.with_suffix(".failed.ipynb")
     try:
-        papermill.execute_notebook(
-            chapter.file.resolve(),
-            failed.resolve(),
-            parameters=dict(parameters),
-            kernel_name=KERNEL,
-            cwd=(cwd or chapter.file.parent).resolve(),
-            progress_bar=sys.stderr.isatty(),
-            extra_arguments=["--log-level=CRITICAL"],  # failures are told below, in one line
-        )
+        # Through sockets in a folder of its own: kernels that start at once in several processes
+        # may pick the same TCP port.
+        with TemporaryDirectory() as sockets:
+            transport = {"transport": "ipc", "ip": f"{sockets}/kernel"}
+            papermill.execute_notebook(
+                chapter.file.resolve(),
+                failed.resolve(),
+                parameters=dict(parameters),
+                kernel_name=KERNEL,
+                cwd=(cwd or chapter.file.parent).resolve(),
+                progress_bar=sys.stderr.isatty(),
+                extra_arguments=["--log-level=CRITICAL"],  # failures are told below, in one line
+                config=Config(KernelManager=transport),
+            )
     except PapermillExecutionError as error:
         reason = (error.evalue.strip().splitlines() or [""])[-1]
         raise UserError(

@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from snt_core import chapters as book_chapters
-from snt_core import claims as paper_claims
 from snt_core.edition import artefact_named, select
 from snt_core.errors import UserError
 from snt_core.experiments import ARTEFACTS
@@ -211,6 +210,8 @@ def book(
 @app.command()
 def claims(as_json: JsonOption = False) -> None:
     """The scoreboard: a verdict on each of the paper's claims."""
+    from snt_core import claims as paper_claims
+
     verdicts = paper_claims.scoreboard(open_store())
     if as_json:
         print(json.dumps([verdict.public() for verdict in verdicts], indent=1))

@@ -22,12 +22,13 @@ class Engine:
 
     `fused` runs Eq. (1), and on a CPU batch normalisation with it, as one-pass kernels. On a CPU
     results repeat bitwise at a fixed number of threads only, so that number is fixed at 1 and cores
-    are used by more processes.
+    are used by more processes. `graphs` lets a training send its steps as CUDA graphs.
     """
 
     device: str
     dtype: str
     fused: bool
+    graphs: bool = False
     threads: int = 1
 
     def autocast(self):
@@ -45,7 +46,9 @@ def detect(*, exact: bool = False) -> Engine:
     """The fast way that this machine offers; with `exact`, fp32 and plain operators."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = "bf16" if not exact and _native_bf16(device) else "fp32"
-    return Engine(device=device, dtype=dtype, fused=not exact and _has_kernels(device))
+    fused = not exact and _has_kernels(device)
+    graphs = not exact and device == "cuda"
+    return Engine(device=device, dtype=dtype, fused=fused, graphs=graphs)
 
 
 def _has_kernels(device: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def over_seeds(values: Sequence[float]) -> Interval:
 
 
 def _student(values: np.ndarray) -> tuple[float, float]:
-    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    half = stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / np.sqrt(len(values))
     return values.mean() - half, values.mean() + half
 
 
@@ -115,10 +115,12 @@ def _pooled(
 
     `draws` (R N) are indices of nets. NaN if all x or all y are equal.
     """
+    from scipy.stats import rankdata  # a second to import, and few ask for ranks
+
     products = np.zeros((3, len(draws)))  # xx, yy, xy
     for points in strata.values():
         values = np.array([points.get(net, (np.nan, np.nan)) for net in nets])[draws]  # R N 2
-        ranks = stats.rankdata(values, axis=1, nan_policy="omit")
+        ranks = rankdata(values, axis=1, nan_policy="omit")
         count = np.isfinite(ranks).sum(axis=1, keepdims=True)
         x, y = np.nan_to_num((ranks - (count + 1) / 2) / count.clip(1)).transpose(2, 0, 1)
         products += [(x * x).sum(1), (y * y).sum(1), (x * y).sum(1)]

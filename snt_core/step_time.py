@@ -6,23 +6,23 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 
-from snt_core.data import Dataset, normalise
+from snt_core import graphs
+from snt_core.data import Dataset, Split, normalise
 from snt_core.engine import Engine
+from snt_core.facts import Facts
 from snt_core.models import build
 from snt_core.provenance import peak_memory
 from snt_core.runs.step_time import StepTimeSpec
 from snt_core.specs import Recipe
-from snt_core.train import optimizer_for, update
+from snt_core.train import optimizer_for, stepper
 from snt_core.transform import fuse
 
 CONTENDERS = {"adam": "base", "sam": "base", "snt": "snt", "snt_eager": "snt"}
-WARM_UP = 2  # untimed rounds: compilation, caches, the optimizer's first allocation
-MEMORY_STEPS = 2
 
 
 def measure(
@@ -40,9 +40,10 @@ def measure(
     "snt_eager" and is measured once.
     """
     names = [name for name in CONTENDERS if fused or name != "snt_eager"]
-    step_of = {name: _stepper(name, spec, data, engine, fused) for name in names}
+    batch = data.train.tensors(spec.batch_size)
+    step_of = {name: _stepper(name, spec, batch, data.facts, engine, fused) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(-WARM_UP, spec.rounds):
+    for turn in range(-_untimed(engine), spec.rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             elapsed = _timed(step_of[name], engine)
             if turn >= 0:
@@ -52,25 +53,29 @@ def measure(
         name: {
             "seconds": [round(s, 6) for s in seconds[name]],
             "median": statistics.median(seconds[name]),
-            "memory_mb": _memory(name, spec, engine, fused),
+            "memory_mb": _memory(name, spec, data.facts, engine, fused),
         }
         for name in names
     }
     return {"steps": steps}
 
 
+def _untimed(engine: Engine) -> int:
+    """Steps until all is made: caches, the optimizer's state, a compiled kernel, a recording."""
+    return graphs.WARM_UP + 1 if engine.graphs else 2
+
+
 def _stepper(
-    name: str, spec: StepTimeSpec, data: Dataset, engine: Engine, fused: bool
+    name: str, spec: StepTimeSpec, batch: Split, facts: Facts, engine: Engine, fused: bool
 ) -> Callable[[], Any]:
     """One optimizer step of a contender on a fixed batch."""
-    model = build(spec.model, CONTENDERS[name], data.facts.num_classes, spec.seed)
+    model = build(spec.model, CONTENDERS[name], facts.num_classes, spec.seed)
     model = model.to(engine.device).to(memory_format=torch.channels_last).train()
     fuse(model, fused and name != "snt_eager")
     rho = {"optimizer": "sam", "rho": 0.05} if name == "sam" else {}
     optimizer = optimizer_for(model, Recipe(epochs=1, lr=1e-4, **rho))
-    batch = data.train.tensors(spec.batch_size)
-    images = normalise(batch.images, data.facts)
-    return lambda: update(model, optimizer, images, batch.labels, engine)
+    images = normalise(batch.images, facts)
+    return partial(stepper(model, optimizer, engine), images, batch.labels)
 
 
 def _timed(step: Callable[[], Any], engine: Engine) -> float:
@@ -86,32 +91,32 @@ def _wait(engine: Engine) -> None:
         torch.cuda.synchronize()
 
 
-def _memory(name: str, spec: StepTimeSpec, engine: Engine, fused: bool) -> float:
+def _memory(name: str, spec: StepTimeSpec, facts: Facts, engine: Engine, fused: bool) -> float:
     """MB that some steps need beyond what the process had: on a CPU in a process of its own,
     since a process's peak never falls."""
     if engine.device == "cuda":
-        return _growth(name, spec, engine, fused)
+        return _growth(name, spec, facts, engine, fused)
     context = multiprocessing.get_context("forkserver")  # imports torch once for all contenders
     context.set_forkserver_preload([__name__])
     pool = context.Pool(1)
     try:
-        return pool.apply(_growth, (name, spec, engine, fused))
+        return pool.apply(_growth, (name, spec, facts, engine, fused))
     finally:
         pool.close()
         pool.join()
 
 
-def _growth(name: str, spec: StepTimeSpec, engine: Engine, fused: bool) -> float:
-    from snt_core.data import load
-
+def _growth(name: str, spec: StepTimeSpec, facts: Facts, engine: Engine, fused: bool) -> float:
     torch.set_num_threads(engine.threads)
-    data = load(spec.data, spec.val_size).to(engine.device)
+    shape = (spec.batch_size, facts.size, facts.size, 3)
+    black = Split(torch.zeros(shape, dtype=torch.uint8), torch.zeros(shape[0], dtype=torch.int64))
+    batch = black.to(engine.device)  # a step needs the same memory whatever it sees
     # A first step on one image loads what the compiler needs, which is not the step's own memory.
-    _stepper(name, replace(spec, batch_size=1), data, engine, fused)()
-    step = _stepper(name, spec, data, engine, fused)
+    _stepper(name, spec, batch[:1], facts, engine, fused)()
+    step = _stepper(name, spec, batch, facts, engine, fused)
     if engine.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     before = peak_memory(engine.device)
-    for _ in range(MEMORY_STEPS):
+    for _ in range(_untimed(engine)):
         step()
     return round((peak_memory(engine.device) - before) / 2**20, 1)

@@ -7,9 +7,11 @@ draws what the uninterrupted one would have drawn.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snt_core import distributed
+from snt_core import distributed, graphs
 from snt_core.augment import generator
 from snt_core.checkpoint import State
 from snt_core.data import Dataset, Draw, Facts, Split, normalise
@@ -157,15 +159,15 @@ def fit(
     if checkpoint is not None and checkpoint.exists():
         state.restore(checkpoint, model, optimizer)
     _follow_main(model)
+    step_on = stepper(model, optimizer, engine)
     first = state.step
     started = saved = time.monotonic()
 
     model.train()
     for step, images, labels in batches(data, recipe, seed, first, steps):
         rate = learning_rate(step, steps, warmup, recipe.lr)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        state.loss += update(model, optimizer, images, labels, engine)
+        graphs.set_rate(optimizer, rate)
+        state.loss += step_on(images, labels)
         state.step, state.since = step + 1, state.since + 1
         if after_step is not None:
             after_step(state.step)
@@ -222,12 +224,26 @@ def _draws(n: int, size: int, seed: int, first: int, steps: int) -> Iterator[Dra
         yield Draw(step, epoch, order[place * size : (place + 1) * size])
 
 
+def stepper(
+    model: nn.Module, optimizer: SAM | torch.optim.Optimizer, engine: Engine
+) -> graphs.Step:
+    """`update` as a function of images and labels, sent as a CUDA graph where the engine has them.
+
+    Several ranks meet in the middle of a step, so theirs is not recorded.
+    """
+    step = partial(update, model, optimizer, engine)
+    if not engine.graphs or distributed.count() > 1:
+        return step
+    graphs.rate_at_fixed_address(optimizer, engine.device)
+    return graphs.Recorded(step, notify=partial(print, file=sys.stderr))
+
+
 def update(
     model: nn.Module,
     optimizer: SAM | torch.optim.Optimizer,
+    engine: Engine,
     images: Tensor,
     labels: Tensor,
-    engine: Engine,
 ) -> Tensor:
     """One optimizer step; the loss before it."""
 

@@ -185,6 +185,18 @@ def test_a_notebook_that_never_ran_is_not_taken_for_an_executed_one(make_chapter
         verify_executed(make_chapter("1"))
 
 
+def test_kernels_share_no_port_with_others(tmp_path, make_chapter):
+    where = "import json, ipykernel; print(json.load(open(ipykernel.get_connection_file()))['ip'])"
+    file = make_chapter(where)
+    sockets = []
+    for name in ("one", "two"):
+        output = execute(chapter(file), tmp_path / f"{name}.ipynb", {})
+        sockets.append(Path(code_cells(output)[-1]["outputs"][0]["text"][0].strip()))
+    assert all(socket.is_absolute() for socket in sockets)
+    assert sockets[0] != sockets[1]
+    assert not any(socket.parent.exists() for socket in sockets)
+
+
 def test_kernels_compute_with_one_thread(tmp_path, make_chapter):
     file = make_chapter("import os; print(os.environ['OMP_NUM_THREADS'])")
     with pytest.MonkeyPatch.context() as patch:

@@ -236,7 +236,7 @@ def test_a_training_goes_as_with_plain_operators(model, variant):
     for fused in (True, False):
         net = build(model, variant, 10, 0).to(memory_format=torch.channels_last).train()
         optimizer = torch.optim.SGD(fuse(net, fused).parameters(), lr=1e-3)
-        steps = [update(net, optimizer, images, labels, engine) for _ in range(4)]
+        steps = [update(net, optimizer, engine, images, labels) for _ in range(4)]
         losses.append(torch.stack(steps))
     assert losses[0][-1] < losses[0][0]
     torch.testing.assert_close(losses[0][0], losses[1][0], rtol=1e-4, atol=0)
