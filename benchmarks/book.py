@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.measure import Row
+from benchmarks.measure import Row, all_cores
 from snt_core.files import PROJECT, store_dir
 from snt_core.store import Store, open_store
 
@@ -61,19 +61,13 @@ def rows(log: Callable[[str], None]) -> list[Row]:
 
 def _seconds(words: list[str], store: Path) -> float:
     started = time.perf_counter()
-    # all cores, though this process has one
-    free = (
-        (lambda: os.sched_setaffinity(0, range(os.cpu_count() or 1)))
-        if hasattr(os, "sched_setaffinity")
-        else None
-    )
     subprocess.run(
         [*SNT, *words],
         env={**os.environ, "SNT_STORE": str(store)},
         cwd=PROJECT,
         check=True,
         stdout=subprocess.DEVNULL,
-        preexec_fn=free,
+        preexec_fn=all_cores,  # though this process has one
     )
     return time.perf_counter() - started
 

@@ -10,7 +10,7 @@ from itertools import islice
 
 import torch
 
-from benchmarks.measure import Row, children, in_turn, medians
+from benchmarks.measure import Row, all_cores, children, in_turn, medians
 from benchmarks.peers import loader_batches, plain_net, train_step
 from benchmarks.training import BATCH, ours
 from snt_core.data import Dataset, load
@@ -30,6 +30,7 @@ def rows(log: Callable[[str], None]) -> list[Row]:
     engine = detect()
     if engine.device != "cuda":
         raise UserError("the area 'card' measures a CUDA card, and there is none here")
+    all_cores()  # for the DataLoader's workers
     data = load("cifar10", 5000)
     contenders = {
         "ours": _finished(ours("resnet20", data, STEPS, engine)),

@@ -81,6 +81,12 @@ def one_core() -> None:
     keep_memory()
 
 
+def all_cores() -> None:
+    """This process on every core again; its threads stay as they are."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
+
+
 def in_turn(contenders: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
     """Seconds of every round; all take part in each, in an order that turns, after one untimed."""
     names = list(contenders)

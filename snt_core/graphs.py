@@ -7,6 +7,7 @@ from step to step must lie at fixed addresses: the batch, and the learning rate 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -79,6 +80,8 @@ def beside(work: Work) -> Tensor:
 
 def rate_at_fixed_address(optimizer: Any, device: str) -> None:
     """Make `optimizer` fit for a recording: its learning rate a tensor on `device`."""
+    # the steps before the recording, which are meant to be plain
+    warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
     for group in optimizer.param_groups:
         group["lr"] = torch.tensor(float(group["lr"]), device=device)
         group["capturable"] = True

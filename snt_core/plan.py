@@ -55,6 +55,9 @@ def _like(spec: Spec) -> Like:
 
 def steps(specs: Iterable[Spec], store: Store) -> list[Step]:
     """The runs still to be made for `specs`, in order, each with a time from past records."""
+    missing = pending(specs, store)
+    if not missing:  # the usual case, and reading every record takes a while where there are many
+        return []
     # Totals, so that large runs, whose overhead is small, count for more than small ones.
     seconds: dict[Like, float] = defaultdict(float)
     amount: dict[Like, float] = defaultdict(float)
@@ -63,7 +66,7 @@ def steps(specs: Iterable[Spec], store: Store) -> list[Step]:
             seconds[_like(record.spec)] += record.provenance["seconds"]
             amount[_like(record.spec)] += record.spec.work()
     pace = {like: seconds[like] / amount[like] for like in seconds}
-    return [_step(spec, pace.get(_like(spec)), store) for spec in pending(specs, store)]
+    return [_step(spec, pace.get(_like(spec)), store) for spec in missing]
 
 
 def _step(spec: Spec, pace: float | None, store: Store) -> Step:

@@ -40,6 +40,7 @@ class SAM:
         self.rho = rho
         self.adaptive = adaptive
         self.buffers = list(buffers)
+        self._statistics = [torch.empty_like(b) for b in self.buffers]
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -59,7 +60,8 @@ class SAM:
         loss = self._gradient(closure)
         params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
         weights = [p.data for p in params]
-        statistics = [b.clone() for b in self.buffers]
+        if self.buffers:
+            torch._foreach_copy_(self._statistics, self.buffers)
         perturbed = self._perturbation(params)
         torch._foreach_add_(perturbed, params)
         self._hold(params, perturbed)
@@ -68,7 +70,7 @@ class SAM:
         finally:
             self._hold(params, weights)  # exactly, and without a copy
         if self.buffers:
-            torch._foreach_copy_(self.buffers, statistics)
+            torch._foreach_copy_(self.buffers, self._statistics)
         self.base.step()
         return loss
 

@@ -8,10 +8,12 @@ import sys
 import pytest
 
 from snt_core.chapters import chapters
+from snt_core.experiments import ARTEFACTS
 from snt_core.files import PROJECT
 from snt_core.nets import training
 from snt_core.paper import claims
 from snt_core.profiles import PROFILES
+from snt_core.specs import root
 from snt_core.store import Record, Store
 
 
@@ -96,6 +98,28 @@ def test_json_shapes(tmp_path):
     rows = read("status")
     assert all(set(r) == {"artefact", "profile", "done", "running", "missing"} for r in rows)
     assert {r["profile"] for r in rows} == set(PROFILES)
+
+
+@pytest.mark.parametrize("words", [["status"], ["run", "--profile", "smoke", "--only", "table4"]])
+def test_what_only_reads_records_imports_nothing_heavy(words, tmp_path):
+    """Each of these takes a second or more."""
+    store = Store(tmp_path)
+    specs = ARTEFACTS["table4"](PROFILES["smoke"], PROFILES["smoke"].seeds)
+    for spec in {root(spec) for spec in specs} | set(specs):
+        facts = {"profile": "smoke", "metrics": {}, "provenance": {"seconds": 1.0}}
+        store.put(Record(spec=spec, status="done", n_samples=1, **facts))
+        if spec.leaves_weights:
+            store.weights_path(spec).parent.mkdir(exist_ok=True)
+            store.weights_path(spec).touch()
+    code = (
+        "import sys; sys.argv = ['snt', *sys.argv[1:]]; from snt_core.cli import main\n"
+        "try: main()\n"
+        "finally: print(*{'torch', 'pandas', 'scipy', 'matplotlib'} & set(sys.modules), end='.')"
+    )
+    env = {**os.environ, "SNT_STORE": str(tmp_path)}
+    command = [sys.executable, "-c", code, *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=PROJECT, check=True)
+    assert done.stdout.endswith("\n.")
 
 
 def test_a_plan_says_what_would_run(tmp_path):
