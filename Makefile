@@ -57,7 +57,7 @@ browser: .venv/.installed-dev
 	find_browser >/dev/null || $(BIN)/playwright install chromium || true; \
 	find_browser >/dev/null || { echo "make test needs a Chromium: none on PATH, apt-get could not install one (root is needed), and playwright could not download its own." >&2; exit 1; }
 
-# Speed against peers; ONLY=hessian (or training, steps, compression, tokens, book) for one area.
+# Speed against peers; ONLY=hessian (or training, steps, compression, tokens, book, card) for one area.
 bench: .venv/.installed-dev
 	$(BIN)/python -m benchmarks $(ONLY)
 
