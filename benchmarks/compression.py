@@ -44,7 +44,7 @@ def _trained(approach: str) -> nn.Module:
 
 
 def _sweep(data: Dataset, log: Callable[[str], None]) -> Row:
-    net, engine = _trained("adam"), detect()
+    net, engine = _trained("adam"), detect(device="cpu")
     some = data.test[:1000]
     contenders = {
         "ours": lambda: list(sweep(net, TENTHS, some, data.facts, engine)),

@@ -21,6 +21,8 @@ from snt_core.files import PROJECT, atomic_write
 from snt_core.provenance import git_state
 
 RESULTS = Path(__file__).with_name("results")
+# that this process may use before it keeps itself to one
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +86,7 @@ def one_core() -> None:
 def all_cores() -> None:
     """This process on every core again; its threads stay as they are."""
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, range(os.cpu_count() or 1))
+        os.sched_setaffinity(0, CORES)
 
 
 def in_turn(contenders: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
@@ -128,7 +130,6 @@ def limits() -> dict[str, float]:
 
 def children(module: str, words: list[list[str]]) -> list[dict[str, Any]]:
     """Run `python -m MODULE WORDS` side by side, each pinned to a core; their last lines' JSON."""
-    cores = sorted(os.sched_getaffinity(0)) if len(words) == 1 else range(os.cpu_count() or 1)
     running = [
         subprocess.Popen(
             ["taskset", "-c", str(core), sys.executable, "-m", module, *these],
@@ -136,6 +137,6 @@ def children(module: str, words: list[list[str]]) -> list[dict[str, Any]]:
             text=True,
             cwd=PROJECT,
         )
-        for core, these in zip(cores, words)
+        for core, these in zip(CORES, words)
     ]
     return [json.loads(child.communicate()[0].splitlines()[-1]) for child in running]

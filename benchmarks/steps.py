@@ -59,7 +59,7 @@ def _others(found: dict[str, float]) -> dict[str, float]:
 def _steps(model: str) -> dict[str, Callable[[], object]]:
     """One optimizer step of each contender on the same batch, bf16 where ours is."""
     data = load("cifar10", 5000)
-    engine = detect()
+    engine = detect(device="cpu")
     part = data.train[:BATCH]
     images, labels = normalise(part.images, data.facts), part.labels
 

@@ -39,7 +39,7 @@ def rows(log: Callable[[str], None], only: str = "") -> list[Row]:
         if only not in ("", model):
             continue
         contenders = {
-            "ours": ours(model, data, steps, detect()),
+            "ours": ours(model, data, steps, detect(device="cpu")),
             "loader fp32": peer(model, data, steps, loader=True),
             "eager fp32": peer(model, data, steps),
             "eager bf16": peer(model, data, steps, bf16=True),
@@ -106,7 +106,8 @@ def peer(
 def _agreement(data: Dataset) -> dict[str, float]:
     """Test accuracy after one epoch from the same start on the same batches."""
     found = {}
-    for name, engine in (("fast", detect()), ("exact", detect(exact=True))):
+    for name in ("fast", "exact"):
+        engine = detect(exact=name == "exact", device="cpu")
         net = build("resnet20", "base", data.facts.num_classes, 0)
         recipe = Recipe(epochs=1, lr=1e-2, warmup_epochs=0.2, weight_decay=0.05)
         fit(net, data, recipe, engine, seed=0)
@@ -118,7 +119,7 @@ def main(model: str) -> None:
     """One of several processes side by side: its rate over 20 seconds, and its memory."""
     one_core()
     steps = NETS[model][1]
-    run = ours(model, load("cifar10", 5000), steps, detect())
+    run = ours(model, load("cifar10", 5000), steps, detect(device="cpu"))
     run()
     started, count = time.perf_counter(), 0
     while (elapsed := time.perf_counter() - started) < 20:

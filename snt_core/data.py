@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -72,7 +73,9 @@ class Split:
         """
         device = str(self.images.device)
         for draw in draws:
-            rows = draw.rows.to(device)
+            # pinned, or the copy would wait until the card has done all that was sent to it
+            rows = draw.rows.pin_memory() if self.images.is_cuda else draw.rows
+            rows = rows.to(device, non_blocking=True)
             images = augment(self.images[rows], name, generator(device, seed, 1, draw.step))
             yield Split(images[share], self.labels[rows][share])
 
@@ -125,9 +128,16 @@ def _parts(name: str) -> tuple[Split | Streamed, Split | Streamed, str]:
 
 def normalise(images: Tensor, facts: Facts) -> Tensor:
     """uint8 `B H W C` to float `B C H W` (channels last in memory), standardised per channel."""
-    mean = torch.tensor(facts.mean, device=images.device) * 255
-    std = torch.tensor(facts.std, device=images.device) * 255
+    mean, std = _mean_and_std(facts.mean, facts.std, images.device)
     return ((images - mean) / std).permute(0, 3, 1, 2)
+
+
+@cache
+def _mean_and_std(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Of values 0 to 255, one for each channel; made once, since a card is waited for."""
+    return torch.tensor(mean, device=device) * 255, torch.tensor(std, device=device) * 255
 
 
 def canonical_order(images: np.ndarray, labels: np.ndarray) -> np.ndarray:

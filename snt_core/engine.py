@@ -42,9 +42,12 @@ class Engine:
         return torch.cuda.get_device_name() if self.device == "cuda" else cpu_name()
 
 
-def detect(*, exact: bool = False) -> Engine:
-    """The fast way that this machine offers; with `exact`, fp32 and plain operators."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def detect(*, exact: bool = False, device: str = "") -> Engine:
+    """The fast way that this machine offers; with `exact`, fp32 and plain operators.
+
+    `device` is "cpu" or "cuda"; empty for a card where there is one.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = "bf16" if not exact and _native_bf16(device) else "fp32"
     fused = not exact and _has_kernels(device)
     graphs = not exact and device == "cuda"

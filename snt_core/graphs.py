@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ class Recorded:
         self.calls = 0
         self.images = self.labels = torch.empty(0)
         self.replay: Work | None = None
+        self.refused = False
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
         if self.calls == 0:
@@ -42,24 +44,31 @@ class Recorded:
         self.calls += 1
         if self.calls <= WARM_UP:
             return beside(self._work)
-        if self.replay is None:
+        if self.replay is None and not self.refused:
             try:
                 self.replay = record(self._work)
             except RuntimeError as error:
-                reason = str(error).partition("\n")[0]
+                self.refused = True
+                # the end of a failed recording fails too, and hides why
+                reason = str(error.__context__ or error).partition("\n")[0]
                 self.notify(f"Steps are sent kernel by kernel, not as a CUDA graph: {reason}")
-                self.replay = self._work
-        return self.replay()
+        return self._work() if self.replay is None else self.replay()
 
     def _work(self) -> Tensor:
         return self.step(self.images, self.labels)
 
 
 def record(work: Work) -> Work:
-    """What replays `work`, which is not carried out now."""
+    """What replays `work`, which is not carried out now. RuntimeError where that cannot be."""
+    here = torch.cuda.current_stream()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = work()
+    try:
+        # Of this thread only: the one that pins a DataLoader's batches must not end the recording.
+        with torch.cuda.graph(graph, stream=_side(), capture_error_mode="thread_local"):
+            result = work()
+    except RuntimeError:
+        torch.cuda.set_stream(here)  # torch leaves its own when a recording fails
+        raise
 
     def replay() -> Tensor:
         graph.replay()
@@ -69,18 +78,24 @@ def record(work: Work) -> Work:
 
 
 def beside(work: Work) -> Tensor:
-    """`work()` on a stream of its own, as a recording needs of what came before it."""
-    here, stream = torch.cuda.current_stream(), torch.cuda.Stream()
-    stream.wait_stream(here)
-    with torch.cuda.stream(stream):
+    """`work()` on another stream, as a recording needs of what came before it."""
+    here = torch.cuda.current_stream()
+    _side().wait_stream(here)
+    with torch.cuda.stream(_side()):
         result = work()
-    here.wait_stream(stream)
+    here.wait_stream(_side())
     return result
+
+
+@cache
+def _side() -> Any:
+    """One stream for all of a process: memory and cuBLAS's workspaces belong to a stream."""
+    return torch.cuda.Stream()
 
 
 def rate_at_fixed_address(optimizer: Any, device: str) -> None:
     """Make `optimizer` fit for a recording: its learning rate a tensor on `device`."""
-    # the steps before the recording, which are meant to be plain
+    # of the steps before the recording, which are meant to be plain
     warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
     for group in optimizer.param_groups:
         group["lr"] = torch.tensor(float(group["lr"]), device=device)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,21 +15,26 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only
 
-from snt_core import graphs, train
-from snt_core.data import load
+from snt_core import graphs, native, train
+from snt_core.compress.pact import prepare_qat
+from snt_core.data import load, normalise
 from snt_core.engine import Engine
 from snt_core.models import build
 from snt_core.specs import Recipe
 from snt_core.train import optimizer_for, update
 
+aten = torch.ops.aten
 PLAIN = Engine(device="cpu", dtype="fp32", fused=False)
 GRAPHS = dataclasses.replace(PLAIN, graphs=True)
-RECIPE = Recipe(epochs=2, batch_size=32, lr=3e-3, warmup_epochs=0.5, weight_decay=0.05)
+RECIPE = Recipe(epochs=2, batch_size=16, lr=3e-3, warmup_epochs=0.5, weight_decay=0.05)
 RECIPES = {
     "adam": RECIPE,
     "sam": dataclasses.replace(RECIPE, optimizer="sam", rho=0.05),
     "asam": dataclasses.replace(RECIPE, optimizer="sam", rho=0.5, adaptive=True),
 }
+
+
+WAITING = {aten._local_scalar_dense, aten.nonzero, aten.equal, aten.is_nonzero}
 
 
 class Tape(TorchDispatchMode):
@@ -40,6 +48,8 @@ class Tape(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        if func.overloadpacket in WAITING:
+            raise RuntimeError(f"{func} waits for the card")
         # by address: `p.data = other` must not change what is replayed
         args, kwargs = tree_map_only(Tensor, lambda t: t.detach(), (args, kwargs))
         for tensor in tree_flatten((args, kwargs))[0]:
@@ -77,8 +87,8 @@ def recordings(monkeypatch):
     def record(work):
         with Tape() as tape:
             result = work()
-        tape.undo()
         tapes.append(tape)
+        tape.undo()
 
         def replay():
             tape.replay()
@@ -94,7 +104,7 @@ def recordings(monkeypatch):
 @pytest.fixture(scope="module")
 def digits():
     whole = load("digits", 180)
-    return dataclasses.replace(whole, train=whole.train[:160], val=whole.val[:40])
+    return dataclasses.replace(whole, train=whole.train[:112], val=whole.val[:40])
 
 
 def fit(digits, recipe, engine, **options):
@@ -103,19 +113,69 @@ def fit(digits, recipe, engine, **options):
     return model, train.fit(model, digits, recipe, engine, seed=0, **options)
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_a_recorded_training_is_the_plain_one(digits, recordings, monkeypatch, name):
-    """Bit by bit, given that a recording holds the learning rate in float32."""
+@pytest.fixture
+def rounded_rates(monkeypatch):
+    """A recording holds the learning rate in float32; so does the plain loop then."""
     exact = train.learning_rate
     monkeypatch.setattr(train, "learning_rate", lambda *a: float(torch.tensor(exact(*a))))
-    plain, expected = fit(digits, RECIPES[name], PLAIN)
-    replayed, found = fit(digits, RECIPES[name], GRAPHS)
-    assert len(recordings) == 1
-    assert found.steps > graphs.WARM_UP + 2
-    assert found.history == expected.history
-    state = replayed.state_dict()
-    for key, value in plain.state_dict().items():
+
+
+def assert_same(found, expected):
+    """Of model and fit, bit by bit."""
+    assert found[1].steps > graphs.WARM_UP + 2
+    assert found[1].history == expected[1].history
+    state = found[0].state_dict()
+    for key, value in expected[0].state_dict().items():
         assert torch.equal(state[key], value), key
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [*((name, "fp32") for name in RECIPES), ("sam", "bf16")]
+)
+def test_a_recorded_training_is_the_plain_one(digits, recordings, rounded_rates, name, dtype):
+    plain, recorded = (dataclasses.replace(engine, dtype=dtype) for engine in (PLAIN, GRAPHS))
+    expected = fit(digits, RECIPES[name], plain)
+    found = fit(digits, RECIPES[name], recorded)
+    assert len(recordings) == 1
+    assert_same(found, expected)
+
+
+def test_replays_see_what_happens_between_them(digits, recordings, rounded_rates):
+    """Iterative pruning puts weights back to zero after each step."""
+    found = []
+    for engine in (PLAIN, GRAPHS):
+        torch.set_num_threads(1)
+        model = build("resnet20", "base", 10, 0)
+        kept = {name: p.abs() > 0.1 for name, p in model.named_parameters() if p.ndim > 1}
+
+        @torch.no_grad()
+        def prune(step: int, model=model, kept=kept) -> None:
+            for name, p in model.named_parameters():
+                if name in kept:
+                    p.mul_(kept[name])
+
+        done = train.fit(model, digits, RECIPE, engine, seed=0, after_step=prune)
+        found.append((model, done))
+    assert len(recordings) == 1
+    assert_same(found[1], found[0])
+    name, mask = next(iter(kept.items()))
+    assert torch.equal(model.get_parameter(name) != 0, mask)
+
+
+def test_quantization_aware_training_can_be_recorded(
+    digits, recordings, rounded_rates, monkeypatch
+):
+    monkeypatch.setattr(native, "available", lambda: False)  # a tape sees torch's operations only
+    torch.set_num_threads(1)
+    images = normalise(digits.train.images[:64], digits.facts)
+    float_net = build("resnet20", "base", 10, 0).eval()
+    student = prepare_qat(float_net, images, weight_bits=4, act_bits=4)
+    found = []
+    for engine in (PLAIN, GRAPHS):
+        model = copy.deepcopy(student)
+        found.append((model, train.fit(model, digits, RECIPE, engine, seed=0)))
+    assert len(recordings) == 1
+    assert_same(found[1], found[0])
 
 
 def test_a_recorded_training_goes_on_from_its_checkpoint(digits, recordings, tmp_path, monkeypatch):
@@ -153,6 +213,88 @@ def test_a_recording_follows_batch_and_learning_rate(recordings):
     graphs.set_rate(optimizer, 0.1)
     step(images, labels)
     assert not torch.equal(net[1].weight, weight)
+
+
+def test_a_rate_lies_where_the_step_runs():
+    """From the processor's memory a card's optimizer would read it once, while recording."""
+    optimizer = optimizer_for(nn.Linear(2, 2), RECIPE)
+    graphs.rate_at_fixed_address(optimizer, "meta")
+    assert all(group["lr"].device.type == "meta" for group in optimizer.param_groups)
+    assert all(group["capturable"] for group in optimizer.param_groups)
+
+
+def test_a_step_that_waits_for_the_card_is_not_recorded(recordings):
+    said = []
+    step = graphs.Recorded(lambda x, y: torch.tensor(float(x.sum())), said.append)
+    for i in range(6):
+        assert float(step(torch.full((2,), i), torch.zeros(2))) == 2 * i
+    assert len(said) == 1
+
+
+class Card:
+    """Stands for `torch.cuda`; `said` is what was asked of it, in order."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.said: list[str] = []
+        graphs._side.cache_clear()
+        for name in ("Stream", "CUDAGraph", "current_stream", "set_stream", "graph", "stream"):
+            monkeypatch.setattr(torch.cuda, name, getattr(self, name))
+
+    def Stream(self):
+        return SimpleNamespace(wait_stream=lambda other: self.said.append("side waits"))
+
+    def CUDAGraph(self):
+        return SimpleNamespace(replay=lambda: self.said.append("replay"))
+
+    def current_stream(self):
+        return SimpleNamespace(wait_stream=lambda other: self.said.append("main waits"))
+
+    def set_stream(self, stream) -> None:
+        self.said.append("stream restored")
+
+    @contextmanager
+    def graph(self, graph, *, stream, capture_error_mode):
+        assert stream is graphs._side()
+        assert capture_error_mode == "thread_local"
+        self.said.append("record")
+        try:
+            yield
+        except RuntimeError as error:
+            raise RuntimeError("failed due to a previous error during capture") from error
+
+    @contextmanager
+    def stream(self, stream):
+        assert stream is graphs._side()
+        self.said.append("beside")
+        yield
+
+
+def test_what_is_asked_of_the_card(monkeypatch):
+    card = Card(monkeypatch)
+    step = graphs.Recorded(lambda x, y: card.said.append("work") or x, print)
+    for _ in range(graphs.WARM_UP + 2):
+        step(torch.ones(2), torch.zeros(2))
+    warm = ["side waits", "beside", "work", "main waits"]
+    assert card.said == [*warm * graphs.WARM_UP, "record", "work", "replay", "replay"]
+    graphs._side.cache_clear()
+
+
+def test_a_failed_recording_leaves_the_stream_as_it_was_and_says_why(monkeypatch):
+    card = Card(monkeypatch)
+    said = []
+
+    def work(x, y):
+        if card.said[-1] == "record":
+            raise RuntimeError("operation not permitted")
+        return x
+
+    step = graphs.Recorded(work, said.append)
+    for _ in range(graphs.WARM_UP + 2):
+        step(torch.ones(2), torch.zeros(2))
+    assert card.said[-2:] == ["record", "stream restored"]
+    assert "operation not permitted" in said[0]
+    assert len(said) == 1
+    graphs._side.cache_clear()
 
 
 def test_what_cannot_be_recorded_goes_on_as_it_is(monkeypatch):
