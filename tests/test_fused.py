@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import os
+from collections import Counter
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.profiler import profile
 
 from snt_core import native
 from snt_core.engine import Engine, detect
@@ -242,6 +244,18 @@ def test_a_training_goes_as_with_plain_operators(model, variant):
     torch.testing.assert_close(losses[0][0], losses[1][0], rtol=1e-4, atol=0)
     chaotic = (model, variant) == ("mobilenet_v1", "base")
     torch.testing.assert_close(*losses, rtol=0.1 if chaotic else 2e-3, atol=0)
+
+
+@pytest.mark.parametrize("variant", ["base", "preact", "snt", "snt-nofinal"])
+def test_every_activation_of_mobilenet_shares_the_pass_of_a_normalisation(variant):
+    """There are no shortcuts that would need the values in between."""
+    net = fuse(build("mobilenet_v1", variant, 10, 0).train())
+    x = torch.randn(2, 3, 32, 32).to(memory_format=torch.channels_last)
+    with profile() as seen:
+        net(x)
+    names = Counter(event.name for event in seen.events())
+    assert names["_NormAct"] == sum(isinstance(m, nn.BatchNorm2d) for m in net.modules())
+    assert not {"_Eq1", "aten::relu", "aten::clamp_min"} & set(names)
 
 
 @pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])  # none, or one that fails

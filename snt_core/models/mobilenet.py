@@ -41,9 +41,10 @@ class Block(nn.Module):
         self.pointwise = conv_bn(c_in, c_out, 1)
         self.after = nn.Identity() if pre else activation(variant, c_out)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.depthwise(self.before(x), then=self.between)
-        return self.pointwise(x, then=self.after)
+    def forward(self, x: Tensor, *, opened: bool = False, then: nn.Module | None = None) -> Tensor:
+        """With `opened`, `x` has passed `before`; `then` stands in the place of `after`."""
+        x = self.depthwise(x if opened else self.before(x), then=self.between)
+        return self.pointwise(x, then=self.after if then is None else then)
 
 
 class MobileNetV1(nn.Module):
@@ -51,7 +52,7 @@ class MobileNetV1(nn.Module):
 
     def __init__(self, variant: str, num_classes: int) -> None:
         super().__init__()
-        pre = is_preact(variant)
+        self.pre = pre = is_preact(variant)
         c_in = 32
         self.stem = conv_bn(3, c_in, 3)
         self.stem_act = nn.Identity() if pre else activation(variant, c_in)
@@ -66,8 +67,16 @@ class MobileNetV1(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`B 3 H W` to logits `B num_classes`."""
-        x = self.blocks(self.stem(x, then=self.stem_act))
-        return self.head(self.last_act(x).mean(dim=(2, 3)))
+        # Each activation goes to the normalisation that it follows, whichever block owns it, so
+        # that both are one pass.
+        if self.pre:
+            first, *others = [*(block.before for block in self.blocks), self.last_act]
+        else:
+            first, *others = [self.stem_act, *(block.after for block in self.blocks)]
+        x = self.stem(x, then=first)
+        for block, act in zip(self.blocks, others, strict=True):
+            x = block(x, opened=True, then=act)
+        return self.head(x.mean(dim=(2, 3)))
 
 
 def mobilenet_v1(variant: str, num_classes: int) -> MobileNetV1:
