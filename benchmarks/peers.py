@@ -82,28 +82,3 @@ def train_step(
         loss = F.cross_entropy(net(x), y)
     loss.backward()
     optimizer.step()
-
-
-class LoopSAM:
-    """SAM as its widely used implementation has it: Python loops over the parameters."""
-
-    def __init__(self, base: torch.optim.Optimizer, rho: float) -> None:
-        self.base, self.rho = base, rho
-        self.params = [p for group in base.param_groups for p in group["params"]]
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor]) -> None:
-        with torch.enable_grad():
-            self.base.zero_grad()
-            closure()
-        norm = torch.norm(torch.stack([p.grad.norm(p=2) for p in self.params]), p=2)
-        old = []
-        for p in self.params:
-            old.append(p.data.clone())
-            p.add_(p.grad * (self.rho / (norm + 1e-12)).to(p))
-        self.base.zero_grad()
-        with torch.enable_grad():
-            closure()
-        for p, before in zip(self.params, old, strict=True):
-            p.data = before
-        self.base.step()

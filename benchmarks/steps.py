@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytorch_optimizer
 import torch
 import torch.nn.functional as F
 
 from benchmarks.measure import Row, in_turn, medians, quotient
-from benchmarks.peers import LoopSAM
 from snt_core.data import load, normalise
 from snt_core.engine import detect
 from snt_core.models import build
@@ -27,19 +27,23 @@ def rows(log: Callable[[str], None]) -> list[Row]:
     for model in NETS:
         seconds = in_turn(_steps(model), ROUNDS)
         sam[model] = quotient(seconds, "sam", "adam")
-        sam_peer[model] = quotient(seconds, "loop sam", "adam")
+        sam_peer[model] = quotient(seconds, "peer's sam", "adam")
         snt[model] = quotient(seconds, "snt", "adam")
         snt_eager[model] = quotient(seconds, "snt eager", "adam eager")
         log(f"{model}: { {k: round(1000 * s, 1) for k, s in medians(seconds).items()} } ms")
-    update_alone = _update_alone()
-    log(f"SAM's update without gradients: {update_alone:.2f} of fused Adam's")
+    alone, peers_alone = _updates_alone()
+    log(f"SAM's update without gradients: {alone:.2f} of fused Adam's, peer {peers_alone:.2f}")
     facts = {"unit": "steps of Adam", "runs": ROUNDS, "less_is_better": True}
     return [
         Row(
             work="sam-step",
             ours=sam["resnet20"],
             peer=sam_peer["resnet20"],
-            also={**_others(sam), "update_alone": round(update_alone, 3)},
+            also={
+                **_others(sam),
+                "update_alone": round(alone, 3),
+                "peers_update_alone": round(peers_alone, 3),
+            },
             **facts,
         ),
         Row(
@@ -66,16 +70,22 @@ def _steps(model: str) -> dict[str, Callable[[], object]]:
     def step(variant: str, fused: bool, optimizer: str = "adam") -> Callable[[], object]:
         net = build(model, variant, 10, 0).to(memory_format=torch.channels_last).train()
         fuse(net, fused and engine.fused)
-        if optimizer == "loop":
-            loop = LoopSAM(optimizer_for(net, Recipe(epochs=1, lr=1e-4)), 0.05)
+        if optimizer == "peer":
+            peer = pytorch_optimizer.SAM(
+                optimizer_for(net, Recipe(epochs=1, lr=1e-4)).param_groups,
+                torch.optim.AdamW,
+                rho=0.05,
+                fused=True,
+            )
 
             def closure() -> torch.Tensor:
+                peer.zero_grad()
                 with engine.autocast():
                     loss = F.cross_entropy(net(images), labels)
                 loss.backward()
                 return loss
 
-            return lambda: loop.step(closure)
+            return lambda: (closure(), peer.step(closure))
         rho = 0.05 if optimizer == "sam" else 0.0
         ours = optimizer_for(net, Recipe(epochs=1, lr=1e-4, optimizer=optimizer, rho=rho))
         return lambda: update(net, ours, engine, images, labels)
@@ -83,15 +93,15 @@ def _steps(model: str) -> dict[str, Callable[[], object]]:
     return {
         "adam": step("base", True),
         "sam": step("base", True, "sam"),
-        "loop sam": step("base", True, "loop"),
+        "peer's sam": step("base", True, "peer"),
         "snt": step("snt", True),
         "adam eager": step("base", False),
         "snt eager": step("snt", False),
     }
 
 
-def _update_alone() -> float:
-    """SAM's step without its two gradients, over fused Adam's."""
+def _updates_alone() -> tuple[float, float]:
+    """SAM's step without its two gradients, over fused Adam's: ours and the peer's."""
     net = build("resnet20", "base", 10, 0)
     params = list(net.parameters())
     grads = [torch.randn_like(p) for p in params]
@@ -106,10 +116,11 @@ def _update_alone() -> float:
         return torch.optim.AdamW(params, lr=1e-6, fused=True)
 
     plain, sam = adam(), SAM(adam(), rho=0.05, buffers=net.buffers())
-
-    def adam_step() -> None:
-        closure()
-        plain.step()
-
-    seconds = in_turn({"sam": lambda: sam.step(closure), "adam": adam_step}, 200)
-    return quotient(seconds, "sam", "adam")
+    peer = pytorch_optimizer.SAM(params, torch.optim.AdamW, rho=0.05, lr=1e-6, fused=True)
+    contenders = {
+        "sam": lambda: sam.step(closure),
+        "peer": lambda: (closure(), peer.step(closure)),
+        "adam": lambda: (closure(), plain.step()),
+    }
+    seconds = in_turn(contenders, 200)
+    return quotient(seconds, "sam", "adam"), quotient(seconds, "peer", "adam")
