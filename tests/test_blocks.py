@@ -45,6 +45,15 @@ def test_a_shortcut_with_its_own_operations_is_shown():
     assert where[8] == (0.0, 6.0)
 
 
+def test_a_mobilenet_block_by_hand():
+    """Its own, whatever the net hands it: the activation before it is among them."""
+    depthwise, pointwise = ["depthwise conv 3x3", "batch norm"], ["conv 1x1", "batch norm"]
+    block = {v: build("mobilenet_v1", v, 10, 0).blocks[0] for v in ("base", "preact", "snt")}
+    assert labels(block["base"]) == [*depthwise, "ReLU", *pointwise, "ReLU"]
+    assert labels(block["preact"]) == ["ReLU", *depthwise, "ReLU", *pointwise]
+    assert labels(block["snt"]) == ["Eq. (1)", *depthwise, "Eq. (1)", *pointwise]
+
+
 @pytest.mark.parametrize("variant", ["base", "snt"])
 def test_a_mixer_layer_is_what_a_forward_pass_calls(variant):
     layer = build("mixer_s", variant, 10, 0).layers[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
@@ -69,7 +70,10 @@ def _shortcuts_last(boxes: list[Box]) -> list[Box]:
 
 
 def _trace(block: nn.Module) -> fx.Graph:
-    """Graph of a block down to its leaves, activations of our own among them."""
+    """Graph of a block down to its leaves, activations of our own among them.
+
+    Of its forward's arguments the first is traced; others have their defaults.
+    """
     from torch import fx, nn
 
     from snt_core.transform import SNTActivation
@@ -79,7 +83,8 @@ def _trace(block: nn.Module) -> fx.Graph:
             own = isinstance(module, SNTActivation | nn.Conv2d)  # subclasses of ours among them
             return own or super().is_leaf_module(module, name)
 
-    return Leaves().trace(block)
+    options = list(signature(block.forward).parameters.values())[1:]
+    return Leaves().trace(block, concrete_args={o.name: o.default for o in options})
 
 
 def _looks(module: nn.Module) -> tuple[str, str] | None:
