@@ -50,7 +50,7 @@ def table1(profile: Profile, seeds: Iterable[int], *, backbone: str = "") -> lis
             data=profile.data[PTQ_DATA[model]],
             val_size=profile.val_size,
             model=model,
-            batch_size=profile.batch_size,
+            batch_size=profile.step_batch,
             rounds=profile.step_rounds,
             fused=profile.step_rounds >= 10,  # compiling is for long runs
             seed=seed,

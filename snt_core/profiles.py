@@ -19,7 +19,8 @@ class Profile:
     those train for `large_epochs` and have lambda_max on `n_lambda_large` images. `sparsities`
     are the rounds of iterative pruning, of `prune_epochs` each; `curve_points` are read while a
     quantized net is fine-tuned; `n_images` serves the analyses of
-    activations; `step_rounds` steps are timed. `verdicts` is False where numbers prove nothing.
+    activations; `step_rounds` steps are timed, of `step_batch` images each. `verdicts` is False
+    where numbers prove nothing.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Profile:
     surface_points: int
     density_probes: int
     density_steps: int
+    step_batch: int
     step_rounds: int
     speed_batch: int
     speed_repeats: int
@@ -81,6 +83,7 @@ _SMOKE = Profile(
     surface_points=3,
     density_probes=2,
     density_steps=4,
+    step_batch=8,
     step_rounds=2,
     speed_batch=8,
     speed_repeats=3,
@@ -112,6 +115,7 @@ _CIFAR = Profile(
     surface_points=15,
     density_probes=2,
     density_steps=40,
+    step_batch=128,
     step_rounds=40,
     speed_batch=64,
     speed_repeats=9,
