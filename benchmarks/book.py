@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.measure import Row, all_cores
-from snt_core.files import PROJECT, store_dir
-from snt_core.store import Store, open_store
+from snt_core.common.files import PROJECT, store_dir
+from snt_core.runs.store import Store, open_store
 
 SNT = [sys.executable, "-c", "from snt_core.cli import main; main()"]
 ASKED = ["run", "--profile", "cifar", "--only", "table4", "--seeds", "0"]

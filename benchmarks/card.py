@@ -12,12 +12,12 @@ import torch
 from benchmarks.measure import CORES, Row, all_cores, children, in_turn, medians, one_core
 from benchmarks.peers import loader_batches, plain_net, train_step
 from benchmarks.training import BATCH, ours
-from snt_core.data import Dataset, load
-from snt_core.engine import detect
-from snt_core.errors import UserError
-from snt_core.models import build
-from snt_core.specs import Recipe
-from snt_core.train import fit
+from snt_core.common.errors import UserError
+from snt_core.data.load import Dataset, load
+from snt_core.nets import build
+from snt_core.runs.spec import Recipe
+from snt_core.training.engine import detect
+from snt_core.training.fit import fit
 
 STEPS = 351  # an epoch
 ROUNDS = 5

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from benchmarks.measure import Row, in_turn, medians, quotient
-from snt_core.compress.activations import quantize_static
-from snt_core.data import Dataset, Split, load, normalise
-from snt_core.engine import detect
-from snt_core.models import build
-from snt_core.runs.one_shot import TENTHS, sweep
-from snt_core.store import open_store
+from snt_core.data.load import Dataset, Split, load, normalise
+from snt_core.methods.compress.activations import quantize_static
+from snt_core.nets import build
+from snt_core.runs.kinds.one_shot import TENTHS, sweep
+from snt_core.runs.store import open_store
+from snt_core.training.engine import detect
 
 LAYERS = (nn.Conv2d, nn.Linear)
 APPROACHES = ("adam", "sam", "arch")

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from benchmarks.measure import Row, all_cores, children, in_turn, medians, one_core
-from snt_core.curvature import lambda_max
-from snt_core.data import load, normalise
-from snt_core.models import build
-from snt_core.provenance import peak_memory
-from snt_core.specs import one_of
-from snt_core.store import open_store
+from snt_core.data.load import load, normalise
+from snt_core.methods.curvature.lambda_max import lambda_max
+from snt_core.nets import build
+from snt_core.runs.provenance import peak_memory
+from snt_core.runs.spec import one_of
+from snt_core.runs.store import open_store
 
 RUNS = 3
 TOLERANCES = {  # relative residuals whose error is below 0.1 % and 1 %

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from snt_core.engine import cpu_name, keep_memory
-from snt_core.files import PROJECT, atomic_write
-from snt_core.provenance import git_state
+from snt_core.common.files import PROJECT, atomic_write
+from snt_core.runs.provenance import git_state
+from snt_core.training.engine import cpu_name, keep_memory
 
 RESULTS = Path(__file__).with_name("results")
 # that this process may use before it keeps itself to one

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from snt_core.data import Split
-from snt_core.facts import Facts
-from snt_core.models import build
-from snt_core.models.layers import DepthwiseConv2d
-from snt_core.vision import torchvision
+from snt_core.common.vision import torchvision
+from snt_core.data.facts import Facts
+from snt_core.data.load import Split
+from snt_core.nets import build
+from snt_core.nets.layers import DepthwiseConv2d
 
 
 class Pictures(Dataset):

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.measure import Row, in_turn, quotient
-from snt_core.compress.vit import merge_tokens
-from snt_core.vision import torchvision
+from snt_core.common.vision import torchvision
+from snt_core.methods.compress.token_vit import merge_tokens
 
 RATES = (0, 8, 16)
 BATCH = 16

@@ -11,13 +11,13 @@ import torch
 
 from benchmarks.measure import Row, children, in_turn, medians, one_core
 from benchmarks.peers import loader_batches, plain_net, train_step
-from snt_core.data import Dataset, load
-from snt_core.engine import Engine, detect
-from snt_core.models import build
-from snt_core.provenance import peak_memory
-from snt_core.specs import Recipe, one_of
-from snt_core.train import batches, evaluate, fit, optimizer_for, stepper
-from snt_core.transform import fuse
+from snt_core.data.load import Dataset, load
+from snt_core.methods.transform import fuse
+from snt_core.nets import build
+from snt_core.runs.provenance import peak_memory
+from snt_core.runs.spec import Recipe, one_of
+from snt_core.training.engine import Engine, detect
+from snt_core.training.fit import batches, evaluate, fit, optimizer_for, stepper
 
 NETS = {  # net -> (row, steps of a round)
     "resnet20": ("resnet20-train", 6),

@@ -13,15 +13,15 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from snt_core import chapters as book_chapters
-from snt_core.edition import artefact_named, select
-from snt_core.errors import UserError
-from snt_core.experiments import ARTEFACTS
-from snt_core.files import PROJECT, pin_environment
-from snt_core.plan import pending, standings, steps
-from snt_core.profiles import PROFILES, PUBLISHED, Profile, profile_named
-from snt_core.specs import Spec, record_name, root, run_id
-from snt_core.store import open_store
+from snt_core.book import chapters as book_chapters
+from snt_core.common.errors import UserError
+from snt_core.common.files import PROJECT, pin_environment
+from snt_core.paper.experiments import ARTEFACTS
+from snt_core.paper.profiles import PROFILES, PUBLISHED, Profile, profile_named
+from snt_core.paper.selection import artefact_named, select
+from snt_core.runs.plan import pending, standings, steps
+from snt_core.runs.spec import Spec, record_name, root, run_id
+from snt_core.runs.store import open_store
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 out = Console()
@@ -73,10 +73,10 @@ def _run(specs: list[Spec], profile: Profile, workers: int, exact: bool = False)
         out.print(f"Nothing to run: all {len(specs)} records of profile {profile.name} are there.")
         return
 
-    from snt_core import distributed
-    from snt_core.display import Display
-    from snt_core.engine import busy, detect
-    from snt_core.runner import run_all
+    from snt_core.runs.progress import Display
+    from snt_core.runs.runner import run_all
+    from snt_core.training import ranks
+    from snt_core.training.engine import busy, detect
 
     engine = detect(exact=exact)
     if engine.device == "cuda":
@@ -89,8 +89,8 @@ def _run(specs: list[Spec], profile: Profile, workers: int, exact: bool = False)
         about = f"profile {profile.name} is meant for a GPU; here: {_duration(todo)}"
         print(f"snt: {about}", file=sys.stderr)
     with (
-        distributed.ranks(),
-        Display(todo, out if distributed.is_main() else Console(quiet=True)) as display,
+        ranks.joined(),
+        Display(todo, out if ranks.is_main() else Console(quiet=True)) as display,
     ):
         run_all(
             specs,
@@ -192,7 +192,7 @@ def book(
     workers: WorkersOption = CORES,
 ) -> None:
     """Execute every chapter and build the book."""
-    from snt_core.book import build
+    from snt_core.book.build import build
 
     store = open_store()
     if profile == PUBLISHED:
@@ -210,7 +210,7 @@ def book(
 @app.command()
 def claims(as_json: JsonOption = False) -> None:
     """The scoreboard: a verdict on each of the paper's claims."""
-    from snt_core import claims as paper_claims
+    from snt_core.paper import claims as paper_claims
 
     verdicts = paper_claims.scoreboard(open_store())
     if as_json:
@@ -228,7 +228,7 @@ def verify(
     sample: Annotated[int, typer.Option(min=0, help="Verify N records drawn at random.")] = 0,
 ) -> None:
     """Run a record again and compare."""
-    from snt_core.verify import chosen_records, run_again
+    from snt_core.runs.verify import chosen_records, run_again
 
     store = open_store()
     differs = False

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from snt_core.files import PROJECT
+from snt_core.common.files import PROJECT
 
 MakeChapter = Callable[..., Path]
 
@@ -63,7 +63,7 @@ def smoke_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def smoke_book(smoke_store: Path, tmp_path_factory: pytest.TempPathFactory) -> BuiltBook:
     """Every real chapter executed live at smoke, and the book made of them."""
-    from snt_core.book import build
+    from snt_core.book.build import build
 
     root = tmp_path_factory.mktemp("book")
     index = build("smoke", {"profile": "smoke"}, workers=2, root=root)

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from snt_core import claims
-from snt_core.claims import Verdict
-from snt_core.edition import Result
-from snt_core.experiments import ARTEFACTS
-from snt_core.profiles import PROFILES
-from snt_core.specs import Net, Spec, root
-from snt_core.store import Record
+from snt_core.paper import claims
+from snt_core.paper.claims import Verdict
+from snt_core.paper.experiments import ARTEFACTS
+from snt_core.paper.profiles import PROFILES
+from snt_core.paper.selection import Result
+from snt_core.runs.spec import Net, Spec, root
+from snt_core.runs.store import Record
 
 N = 2000  # test images
 STEP = 100 / N  # points that one of them counts

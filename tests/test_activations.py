@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from snt_core.compress.activations import (
+from snt_core.common.vision import torchvision
+from snt_core.methods.compress.activations import (
     ActQuantizer,
     affine,
     calibrate,
@@ -20,8 +21,7 @@ from snt_core.compress.activations import (
     fake_quantize_static,
     quantize_static,
 )
-from snt_core.compress.quantize import codes, freeze, quantize_weights
-from snt_core.vision import torchvision
+from snt_core.methods.compress.quantize import codes, freeze, quantize_weights
 
 BITS = range(2, 9)
 ENDS = [(-1.0, 3.0), (0.0, 5.0), (-4.0, 0.0), (2.0, 5.0), (-7.0, -2.0), (-1e6, 1.0), (0.0, 0.0)]

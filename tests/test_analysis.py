@@ -14,10 +14,15 @@ from scipy import stats
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
-from snt_core.analysis.channels import ChannelRanges, channel_ranges, widest_to_median
-from snt_core.analysis.observe import observe
-from snt_core.analysis.weights import block_spectra, effective_rank, explained_variance, share_at
-from snt_core.vision import torchvision
+from snt_core.common.vision import torchvision
+from snt_core.methods.analysis.channels import ChannelRanges, channel_ranges, widest_to_median
+from snt_core.methods.analysis.observe import observe
+from snt_core.methods.analysis.weights import (
+    block_spectra,
+    effective_rank,
+    explained_variance,
+    share_at,
+)
 from tests.small import conv_net, images
 
 DEPTH, WIDTH = 2, 16

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from snt_core import paper
-from snt_core.chapters import chapters
-from snt_core.claims import CASES
-from snt_core.experiments import ARTEFACTS, PTQ_DATA, QAT_DATA
-from snt_core.profiles import PROFILES
-from snt_core.specs import root, run_id
+from snt_core.book.chapters import chapters
+from snt_core.paper import numbers
+from snt_core.paper.claims import CASES
+from snt_core.paper.experiments import ARTEFACTS, PTQ_DATA, QAT_DATA
+from snt_core.paper.profiles import PROFILES
+from snt_core.runs.spec import root, run_id
 
 OF_THE_PAPER = {*(f"table{i}" for i in range(1, 5)), *(f"figure{i}" for i in range(1, 8))}
 
@@ -21,7 +21,7 @@ def test_four_tables_seven_figures_and_every_other_artefact_have_a_chapter():
 
 
 def test_every_claim_is_judged_in_the_chapter_of_its_artefact():
-    assert set(CASES) == set(paper.claims())
+    assert set(CASES) == set(numbers.claims())
     files = {chapter.artefact: chapter.file.read_text() for chapter in chapters()}
     for claim, case in CASES.items():
         assert f'present.verdict(\\"{claim}\\"' in files[case.artefact], claim

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from snt_core import augment
-from snt_core.errors import UserError
+from snt_core.common.errors import UserError
+from snt_core.data import augment
 
 NEAREST = Image.Resampling.NEAREST
 

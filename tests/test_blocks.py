@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from snt_core.figures.blocks import Box, _layout, blocks, steps
-from snt_core.models import build
+from snt_core.nets import build
+from snt_core.paper.figure4 import Box, _layout, blocks, steps
 
 
 def labels(block: nn.Module) -> list[str]:

@@ -14,10 +14,10 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from snt_core.book import build
-from snt_core.chapters import chapters
-from snt_core.errors import UserError
-from snt_core.files import PROJECT
+from snt_core.book.build import build
+from snt_core.book.chapters import chapters
+from snt_core.common.errors import UserError
+from snt_core.common.files import PROJECT
 
 pytestmark = [pytest.mark.book, pytest.mark.xdist_group("book")]
 

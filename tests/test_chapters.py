@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from snt_core.chapters import (
+from snt_core.book.chapters import (
     Chapter,
     Parameter,
     chapters,
@@ -24,7 +24,7 @@ from snt_core.chapters import (
     parameters,
     verify_executed,
 )
-from snt_core.errors import UserError
+from snt_core.common.errors import UserError
 
 PARAMETERS = """\
 profile: str = "published"  # smoke | cifar | published

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from snt_core import claims, paper
-from snt_core.edition import Result
-from snt_core.experiments import ARTEFACTS
-from snt_core.nets import APPROACHES
-from snt_core.profiles import PROFILES
+from snt_core.paper import claims, numbers
+from snt_core.paper.experiments import ARTEFACTS
+from snt_core.paper.profiles import PROFILES
+from snt_core.paper.recipes import APPROACHES
+from snt_core.paper.selection import Result
 from tests.records import judged
 
 RISING = {"adam": 60.0, "preact": 63.0, "arch": 66.0, "sam": 70.0}
@@ -246,7 +246,7 @@ def each(name: str) -> list:
 
 
 def test_every_claim_of_the_paper_has_its_test_and_its_cases():
-    assert set(paper.claims()) == set(claims.CASES) == set(CASES)
+    assert set(numbers.claims()) == set(claims.CASES) == set(CASES)
     assert all(case.artefact in ARTEFACTS for case in claims.CASES.values())
     assert all(case.fails for case in CASES.values())
     assert {claim for claim, case in CASES.items() if not case.unsure} == LIMITS_ONLY

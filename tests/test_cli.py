@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from snt_core.chapters import chapters
-from snt_core.experiments import ARTEFACTS
-from snt_core.files import PROJECT
-from snt_core.nets import training
+from snt_core.book.chapters import chapters
+from snt_core.common.files import PROJECT
 from snt_core.paper import claims
-from snt_core.profiles import PROFILES
-from snt_core.specs import root
-from snt_core.store import Record, Store
+from snt_core.paper.experiments import ARTEFACTS
+from snt_core.paper.profiles import PROFILES
+from snt_core.paper.recipes import training
+from snt_core.runs.spec import root
+from snt_core.runs.store import Record, Store
 
 
 def snt(*words: str, **env: str) -> subprocess.CompletedProcess:

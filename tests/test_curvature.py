@@ -16,10 +16,10 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from snt_core import curvature
-from snt_core.compress.activations import quantize_static
-from snt_core.curvature import hvp, lambda_max
-from snt_core.hessian import Hessian, _forward_slope, _reverse_slope
+from snt_core.methods.compress.activations import quantize_static
+from snt_core.methods.curvature import lambda_max as curvature
+from snt_core.methods.curvature.hessian import Hessian, _forward_slope, _reverse_slope
+from snt_core.methods.curvature.lambda_max import hvp, lambda_max
 
 N, CLASSES = 37, 3
 

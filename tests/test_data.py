@@ -13,9 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from snt_core import cifar, data
-from snt_core.errors import UserError
-from snt_core.facts import FACTS, Facts
+from snt_core.common.errors import UserError
+from snt_core.data import cifar
+from snt_core.data import load as data
+from snt_core.data.facts import FACTS, Facts
 
 N_TRAIN, N_TEST = 50, 20
 
@@ -167,7 +168,7 @@ def test_wrong_content_is_refused(tiny, spoil, says):
 
 
 def test_checksums_are_torchvisions():
-    from snt_core.vision import torchvision
+    from snt_core.common.vision import torchvision
 
     tv = torchvision().datasets
     for name, theirs in (("cifar10", tv.CIFAR10), ("cifar100", tv.CIFAR100)):

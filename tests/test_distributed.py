@@ -14,12 +14,13 @@ import pytest
 import torch
 from torch import nn
 
-from snt_core import distributed, train
-from snt_core.data import load
-from snt_core.engine import Engine
-from snt_core.errors import UserError
-from snt_core.specs import Recipe
-from snt_core.transform import SNTActivation
+from snt_core.common.errors import UserError
+from snt_core.data.load import load
+from snt_core.methods.transform import SNTActivation
+from snt_core.runs.spec import Recipe
+from snt_core.training import fit as train
+from snt_core.training import ranks
+from snt_core.training.engine import Engine
 
 EXACT = Engine(device="cpu", dtype="fp32", fused=False)
 ADAM = Recipe(epochs=2, batch_size=16, lr=3e-3, weight_decay=0.05, augment="trivial-augment")
@@ -69,7 +70,7 @@ def diverges() -> str:
     """Rank 1 alone sees an image that no net survives."""
     data = digits()
     model = net()
-    if not distributed.is_main():
+    if not ranks.is_main():
         model[0].register_forward_hook(lambda module, inputs, output: output * torch.inf)
     try:
         train.fit(model, data, ADAM, EXACT, seed=0)
@@ -80,15 +81,15 @@ def diverges() -> str:
 
 def on_a_rank(folder: Path) -> None:
     torch.set_num_threads(1)
-    with distributed.ranks():
+    with ranks.joined():
         rank = torch.distributed.get_rank()
         numbers = [torch.full((2, 3), float(rank)), torch.tensor(10.0 * rank)]
-        distributed.average(numbers)
+        ranks.average(numbers)
         found = {
-            "count": distributed.count(),
-            "main": distributed.is_main(),
-            "share": distributed.share(16),
-            "told": distributed.from_main(lambda: ("rank", rank)),
+            "count": ranks.count(),
+            "main": ranks.is_main(),
+            "share": ranks.share(16),
+            "told": ranks.from_main(lambda: ("rank", rank)),
             "mean": numbers,
             "adam": trained("adam"),
             "sam": trained("sam"),
@@ -97,14 +98,14 @@ def on_a_rank(folder: Path) -> None:
             "resumed": killed_then_resumed(folder),
         }
         try:
-            distributed.share(15)
+            ranks.share(15)
         except UserError as error:
             found["odd"] = str(error)
     torch.save(found, folder / f"rank{rank}.pt")
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
+def both(tmp_path_factory):
     """What rank 0 and rank 1 found."""
     folder = tmp_path_factory.mktemp("ranks")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -129,21 +130,21 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def test_ranks_know_their_place(ranks):
-    assert [rank["count"] for rank in ranks] == [2, 2]
-    assert [rank["main"] for rank in ranks] == [True, False]
-    assert [rank["share"] for rank in ranks] == [slice(0, 8), slice(8, 16)]
-    assert [rank["told"] for rank in ranks] == [("rank", 0)] * 2
-    assert {rank["odd"] for rank in ranks} == {"batches of 15 images do not divide among 2 ranks"}
-    for rank in ranks:
+def test_ranks_know_their_place(both):
+    assert [rank["count"] for rank in both] == [2, 2]
+    assert [rank["main"] for rank in both] == [True, False]
+    assert [rank["share"] for rank in both] == [slice(0, 8), slice(8, 16)]
+    assert [rank["told"] for rank in both] == [("rank", 0)] * 2
+    assert {rank["odd"] for rank in both} == {"batches of 15 images do not divide among 2 ranks"}
+    for rank in both:
         assert torch.equal(rank["mean"][0], torch.full((2, 3), 0.5))
         assert rank["mean"][1].item() == 5.0
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_two_ranks_equal_one_process(ranks, name):
+def test_two_ranks_equal_one_process(both, name):
     alone = trained(name)
-    for rank in ranks:
+    for rank in both:
         assert rank[name]["steps"] == alone["steps"] == list(range(1, 9))
         for key, expected in alone["weights"].items():
             torch.testing.assert_close(rank[name]["weights"][key], expected, rtol=1e-4, atol=1e-5)
@@ -152,35 +153,35 @@ def test_two_ranks_equal_one_process(ranks, name):
 
 
 @pytest.mark.parametrize("name", ["adam", "sam", "norm", "resumed"])
-def test_ranks_end_with_the_same_bits(ranks, name):
-    one, two = (rank[name] for rank in ranks)
+def test_ranks_end_with_the_same_bits(both, name):
+    one, two = (rank[name] for rank in both)
     assert one["history"] == two["history"]
     for key, tensor in one["weights"].items():
         assert torch.equal(tensor, two["weights"][key]), key
 
 
-def test_resumed_ranks_equal_uninterrupted_ones_bitwise(ranks):
-    for rank in ranks:
+def test_resumed_ranks_equal_uninterrupted_ones_bitwise(both):
+    for rank in both:
         assert rank["resumed"]["steps"] == [5, 6, 7, 8]
         assert rank["resumed"]["history"] == rank["sam"]["history"]
         for key, tensor in rank["sam"]["weights"].items():
             assert torch.equal(tensor, rank["resumed"]["weights"][key]), key
-    assert ranks[0]["resumed"]["reports"] == [2, 4, 6, 8]
-    assert ranks[1]["resumed"]["reports"] == []
+    assert both[0]["resumed"]["reports"] == [2, 4, 6, 8]
+    assert both[1]["resumed"]["reports"] == []
 
 
-def test_a_run_that_diverges_on_one_rank_ends_on_all(ranks):
-    assert [rank["diverged"] for rank in ranks] == ["the loss is not finite at step 4"] * 2
+def test_a_run_that_diverges_on_one_rank_ends_on_all(both):
+    assert [rank["diverged"] for rank in both] == ["the loss is not finite at step 4"] * 2
 
 
 def test_outside_of_torchrun_nothing_happens():
-    with distributed.ranks():
-        assert distributed.count() == 1
-        assert distributed.is_main()
-        assert distributed.share(15) == slice(0, 15)
-        assert distributed.from_main(lambda: 7) == 7
+    with ranks.joined():
+        assert ranks.count() == 1
+        assert ranks.is_main()
+        assert ranks.share(15) == slice(0, 15)
+        assert ranks.from_main(lambda: 7) == 7
         number = torch.tensor(3.0)
-        distributed.average([number])
+        ranks.average([number])
         assert number.item() == 3.0
     assert not torch.distributed.is_initialized()
 

@@ -13,7 +13,7 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.ao.quantization import MinMaxObserver
 
-from snt_core.analysis.entropy import (
+from snt_core.methods.analysis.entropy import (
     CodeEntropy,
     activation_entropy,
     code_entropy,

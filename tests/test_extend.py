@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from snt_core.files import PROJECT
+from snt_core.common.files import PROJECT
 
 GUIDE = (PROJECT / "book" / "how_to_edit.md").read_text()
 
@@ -52,14 +52,14 @@ def python(checkout: Path, code: str) -> str:
 
 RUN = """
 import dataclasses, json
-from snt_core.nets import training
-from snt_core.plan import steps
-from snt_core.profiles import PROFILES
-from snt_core.runner import run_all
-from snt_core.runs import from_dict, spec_class
-from snt_core.specs import to_dict
-from snt_core.store import open_store
-from snt_core.verify import run_again
+from snt_core.paper.recipes import training
+from snt_core.runs.plan import steps
+from snt_core.paper.profiles import PROFILES
+from snt_core.runs.runner import run_all
+from snt_core.runs.kinds import from_dict, spec_class
+from snt_core.runs.spec import to_dict
+from snt_core.runs.store import open_store
+from snt_core.runs.verify import run_again
 
 net = training(PROFILES["smoke"], "cifar10", "arch", 0)
 net = dataclasses.replace(net, model="tiny", variant="snt")
@@ -90,7 +90,7 @@ def test_a_chapter(checkout):
     )
     found = python(
         checkout,
-        "from snt_core.chapters import chapters, execute, find, verify_executed\n"
+        "from snt_core.book.chapters import chapters, execute, find, verify_executed\n"
         "from pathlib import Path\n"
         "done = execute(find('mine'), Path('out/mine.ipynb'), {'profile': 'smoke'})\n"
         "verify_executed(done)\n"

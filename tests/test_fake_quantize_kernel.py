@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from snt_core import native
-from snt_core.compress.activations import _FakeQuantize, _OnePass, fake_quantize
+from snt_core.fast import kernels
+from snt_core.methods.compress.activations import _FakeQuantize, _OnePass, fake_quantize
 
-pytestmark = pytest.mark.skipif(native.compiler() is None, reason="there is no C++ compiler")
+pytestmark = pytest.mark.skipif(kernels.compiler() is None, reason="there is no C++ compiler")
 
 LEVELS = [(0, 15), (128, 255), (7, 15), (255, 255), (3, 3)]  # zero point, top
 
@@ -64,7 +64,7 @@ def test_nan_stays():
 def test_plain_operators_serve_without_a_compiler(monkeypatch):
     x = numbers((33,), torch.float32)
     with_it = fake_quantize(x, torch.tensor(0.1), 7, 15)
-    monkeypatch.setattr(native, "available", lambda: False)
+    monkeypatch.setattr(kernels, "available", lambda: False)
     monkeypatch.setattr(_OnePass, "apply", lambda *_: pytest.fail("the kernel ran"))
     assert torch.equal(fake_quantize(x, torch.tensor(0.1), 7, 15), with_it)
 

@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from snt_core.compress.activations import quantize_static
-from snt_core.compress.prune import prune_magnitude, sparsity
-from snt_core.compress.quantize import fake_quantize_weights
-from snt_core.data import load
-from snt_core.engine import Engine
-from snt_core.fold import fold
-from snt_core.models import build
-from snt_core.runs.one_shot import sweep
-from snt_core.train import evaluate
+from snt_core.data.load import load
+from snt_core.fast.fold import fold
+from snt_core.methods.compress.activations import quantize_static
+from snt_core.methods.compress.prune import prune_magnitude, sparsity
+from snt_core.methods.compress.quantize import fake_quantize_weights
+from snt_core.nets import build
+from snt_core.runs.kinds.one_shot import sweep
+from snt_core.training.engine import Engine
+from snt_core.training.fit import evaluate
 
 NETS = [
     *[("resnet20", variant) for variant in ("base", "preact", "snt", "snt-nofinal")],

@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from snt_core import frames, paper, present
-from snt_core.edition import Result
-from snt_core.experiments import ARTEFACTS
-from snt_core.profiles import PROFILES
-from snt_core.store import Record
+from snt_core.book import cards
+from snt_core.paper import frames, numbers
+from snt_core.paper.experiments import ARTEFACTS
+from snt_core.paper.profiles import PROFILES
+from snt_core.paper.selection import Result
+from snt_core.runs.store import Record
 from tests.records import STEP, result
 from tests.test_claims import FALLING, RISING
 
@@ -42,7 +43,7 @@ def test_headline_joins_the_numbers_of_each_net(made):
 
 
 def test_comparison_shows_paper_ours_and_their_difference(made):
-    theirs = paper.table3("PTQ", "ResNet-20")
+    theirs = numbers.table3("PTQ", "ResNet-20")
     columns = {"lambda_max": "lambda_max", "top1": "top-1"}
     frame = frames.comparison(frames.headline(made.records), theirs, columns, ["adam", "sam"])
     rows = frame.set_index(["quantity", "approach"])
@@ -57,8 +58,8 @@ def test_comparison_shows_paper_ours_and_their_difference(made):
 
 def test_no_difference_is_shown_where_other_data_stand_in(made):
     smoke = Result("table4", PROFILES["smoke"], (0,), made.records)
-    ours, theirs = frames.headline(made.records), paper.table4()
-    html = present.comparison(smoke, ours, theirs, {"top1": "top-1"}, ["adam"]).data
+    ours, theirs = frames.headline(made.records), numbers.table4()
+    html = cards.comparison(smoke, ours, theirs, {"top1": "top-1"}, ["adam"]).data
     assert "ours - paper" not in html
 
 
@@ -85,9 +86,9 @@ def test_quantization_summary_is_the_mean_over_seeds():
 
 
 def test_tables_of_the_paper():
-    assert paper.table4().loc["arch", "lambda_max"] == 39.43
-    assert paper.table3("PTQ", "ResNet-20").loc["sam", "top1"] == 68.33
-    assert len(paper.claims()) == 22
+    assert numbers.table4().loc["arch", "lambda_max"] == 39.43
+    assert numbers.table3("PTQ", "ResNet-20").loc["sam", "top1"] == 68.33
+    assert len(numbers.claims()) == 22
 
 
 def test_curves_hold_every_reading():

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from snt_core import frames, paper
-from snt_core.specs import root
-from snt_core.store import Record
+from snt_core.paper import frames, numbers
+from snt_core.runs.spec import root
+from snt_core.runs.store import Record
 from tests.records import STEP, changed, result, without
 
 # tokens -----------------------------------------------------------------------------------------
@@ -78,9 +78,9 @@ def test_a_speed_out_of_reach_is_empty():
 def test_table2_stands_beside_the_papers():
     columns = {"lost": {"sam": 8}, "before": {"sam": 79}, "prune": {"adam": 20}}
     ours = frames.table2(vit(lambda_max={"adam": 700, "sam": 20}, **columns))
-    rows = frames.beside_paper(ours, paper.table2()).set_index("quantity")
-    assert list(rows.index) == list(paper.table2().index)
-    assert rows["ADAM (paper)"].tolist() == paper.table2().adam.tolist()
+    rows = frames.beside_paper(ours, numbers.table2()).set_index("quantity")
+    assert list(rows.index) == list(numbers.table2().index)
+    assert rows["ADAM (paper)"].tolist() == numbers.table2().adam.tolist()
     expected = {
         "lambda_max": (700, 20),
         "converged_top1": (80, 80),

@@ -13,15 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.profiler import profile
 
-from snt_core import native
-from snt_core.engine import Engine, detect
-from snt_core.fused import depthwise, eq1, norm_act
-from snt_core.models import build
-from snt_core.models.layers import DepthwiseConv2d, conv_bn
-from snt_core.train import update
-from snt_core.transform import SNTActivation, fuse, snt_activation
+from snt_core.fast import kernels
+from snt_core.fast.fused import depthwise, eq1, norm_act
+from snt_core.methods.transform import SNTActivation, fuse, snt_activation
+from snt_core.nets import build
+from snt_core.nets.layers import DepthwiseConv2d, conv_bn
+from snt_core.training.engine import Engine, detect
+from snt_core.training.fit import update
 
-pytestmark = pytest.mark.skipif(native.compiler() is None, reason="there is no C++ compiler")
+pytestmark = pytest.mark.skipif(kernels.compiler() is None, reason="there is no C++ compiler")
 
 DTYPES = {torch.float32: 2e-6, torch.bfloat16: 5e-3}  # and the relative error that rounding makes
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -262,19 +262,19 @@ def test_every_activation_of_mobilenet_shares_the_pass_of_a_normalisation(varian
 def test_without_a_compiler_plain_operators_run(compiler, monkeypatch, tmp_path):
     monkeypatch.setenv("SNT_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("CXX", compiler)
-    native._library.cache_clear()
-    native.available.cache_clear()
+    kernels._library.cache_clear()
+    kernels.available.cache_clear()
     try:
-        assert not native.available()
+        assert not kernels.available()
         assert detect().device == "cuda" or not detect().fused
     finally:
-        native._library.cache_clear()
-        native.available.cache_clear()
+        kernels._library.cache_clear()
+        kernels.available.cache_clear()
 
 
 def _compile(folder: str, seen: multiprocessing.Queue) -> None:
     os.environ["SNT_CACHE_DIR"] = folder
-    seen.put(native.available())
+    seen.put(kernels.available())
 
 
 def test_processes_that_compile_at_once_do_not_disturb_each_other(tmp_path):

@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only
 
-from snt_core import graphs, native, train
-from snt_core.compress.pact import prepare_qat
-from snt_core.data import load, normalise
-from snt_core.engine import Engine
-from snt_core.models import build
-from snt_core.specs import Recipe
-from snt_core.train import optimizer_for, update
+from snt_core.data.load import load, normalise
+from snt_core.fast import graphs, kernels
+from snt_core.methods.compress.pact import prepare_qat
+from snt_core.nets import build
+from snt_core.runs.spec import Recipe
+from snt_core.training import fit as train
+from snt_core.training.engine import Engine
+from snt_core.training.fit import optimizer_for, update
 
 aten = torch.ops.aten
 PLAIN = Engine(device="cpu", dtype="fp32", fused=False)
@@ -165,7 +166,7 @@ def test_replays_see_what_happens_between_them(digits, recordings, rounded_rates
 def test_quantization_aware_training_can_be_recorded(
     digits, recordings, rounded_rates, monkeypatch
 ):
-    monkeypatch.setattr(native, "available", lambda: False)  # a tape sees torch's operations only
+    monkeypatch.setattr(kernels, "available", lambda: False)  # a tape sees torch's operations only
     torch.set_num_threads(1)
     images = normalise(digits.train.images[:64], digits.facts)
     float_net = build("resnet20", "base", 10, 0).eval()

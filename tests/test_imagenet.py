@@ -11,12 +11,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from snt_core import data, imagenet, train
-from snt_core.engine import Engine
-from snt_core.errors import UserError
-from snt_core.facts import FACTS
-from snt_core.specs import Recipe
-from snt_core.vision import torchvision
+from snt_core.common.errors import UserError
+from snt_core.common.vision import torchvision
+from snt_core.data import imagenet
+from snt_core.data import load as data
+from snt_core.data.facts import FACTS
+from snt_core.runs.spec import Recipe
+from snt_core.training import fit as train
+from snt_core.training.engine import Engine
 
 EXACT = Engine(device="cpu", dtype="fp32", fused=False)
 RECIPE = Recipe(epochs=2, batch_size=16, lr=5e-3, augment="random-resized-crop")

@@ -7,14 +7,15 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
-from snt_core import frames, runner
-from snt_core.experiments import figure2
-from snt_core.models import build
-from snt_core.nets import training
-from snt_core.profiles import PROFILES
-from snt_core.runs.channels import ChannelsSpec
-from snt_core.runs.static import StaticSpec
-from snt_core.store import Store
+from snt_core.nets import build
+from snt_core.paper import frames
+from snt_core.paper.experiments import figure2
+from snt_core.paper.profiles import PROFILES
+from snt_core.paper.recipes import training
+from snt_core.runs import runner
+from snt_core.runs.kinds.channels import ChannelsSpec
+from snt_core.runs.kinds.static import StaticSpec
+from snt_core.runs.store import Store
 
 IMAGENET = PROFILES["imagenet"]
 NET = training(IMAGENET, "imagenet", "adam", 0, "vit")

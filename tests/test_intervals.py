@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from snt_core.intervals import Interval, bootstrap, over_seeds, rank_correlation
+from snt_core.paper.statistics import Interval, bootstrap, over_seeds, rank_correlation
 
 # means over images and seeds --------------------------------------------------------------------
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from snt_core.compress.prune import prune_magnitude, sparsity
-from snt_core.compress.quantize import fake_quantize_weights, quantize_weights
-from snt_core.models.layers import DepthwiseConv2d, depthwise_bn
+from snt_core.methods.compress.prune import prune_magnitude, sparsity
+from snt_core.methods.compress.quantize import fake_quantize_weights, quantize_weights
+from snt_core.nets.layers import DepthwiseConv2d, depthwise_bn
 
 
 def depthwise(stride: int, channels: int = 8) -> tuple[DepthwiseConv2d, nn.Conv2d]:

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from snt_core.errors import UserError
-from snt_core.files import PROJECT
-from snt_core.models import MODELS, build
-from snt_core.vision import torchvision
+from snt_core.common.errors import UserError
+from snt_core.common.files import PROJECT
+from snt_core.common.vision import torchvision
+from snt_core.nets import MODELS, build
 
 torchvision()
 import timm  # noqa: E402
@@ -23,7 +23,7 @@ import timm  # noqa: E402
 NETS = [
     (model, variant)
     for model, place in MODELS.items()
-    for variant in import_module(f"snt_core.models.{place.split(':')[0]}").VARIANTS
+    for variant in import_module(f"snt_core.nets.{place.split(':')[0]}").VARIANTS
 ]
 SIZES = {"resnet18": 64, "vit_b16": 224}  # of the images; others 32
 
@@ -48,7 +48,7 @@ def copied(target: nn.Module, source: nn.Module) -> nn.Module:
 
 
 def test_names_need_no_torch():
-    code = "import sys; from snt_core.models import MODELS; print(*MODELS, 'torch' in sys.modules)"
+    code = "import sys; from snt_core.nets import MODELS; print(*MODELS, 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [*MODELS, "False"]
 

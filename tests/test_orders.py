@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snt_core.models import build
-from snt_core.models.layers import DepthwiseConv2d
-from snt_core.models.mixer import Mixer, MixerLayer
-from snt_core.transform import SNTActivation
+from snt_core.methods.transform import SNTActivation
+from snt_core.nets import build
+from snt_core.nets.layers import DepthwiseConv2d
+from snt_core.nets.mixer import Mixer, MixerLayer
 
 NAMES = {
     nn.Conv2d: "conv",

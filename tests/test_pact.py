@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from snt_core.compress.pact import PACT, prepare_qat
+from snt_core.methods.compress.pact import PACT, prepare_qat
 
 BITS = range(2, 9)
 UNSIGNED, SIGNED = (0.0, 1.0), (-1.0, 0.5)

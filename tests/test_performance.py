@@ -11,9 +11,9 @@ import pytest
 
 from benchmarks import measure
 from benchmarks.__main__ import AREAS
-from snt_core import figures, frames
-from snt_core.errors import UserError
-from snt_core.files import PROJECT
+from snt_core.common.errors import UserError
+from snt_core.common.files import PROJECT
+from snt_core.paper import figures, frames
 
 HOME = PROJECT / "benchmarks"
 KEYS = {"work", "ours", "peer", "unit", "ratio", "runs", "machine", "commit"}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import prune
 
-from snt_core.compress.prune import (
+from snt_core.methods.compress.prune import (
     LAYERS,
     exponential_sparsity,
     magnitude_masks,

@@ -12,10 +12,10 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from snt_core.compress.activations import calibrate, quantize_static
-from snt_core.compress.pact import PACT, prepare_qat
-from snt_core.compress.quantize import freeze, quantize_weights
-from snt_core.vision import torchvision
+from snt_core.common.vision import torchvision
+from snt_core.methods.compress.activations import calibrate, quantize_static
+from snt_core.methods.compress.pact import PACT, prepare_qat
+from snt_core.methods.compress.quantize import freeze, quantize_weights
 
 
 def net() -> nn.Module:

@@ -11,7 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from snt_core.compress.quantize import codes, fake_quantize_weights, freeze, quantize_weights
+from snt_core.methods.compress.quantize import (
+    codes,
+    fake_quantize_weights,
+    freeze,
+    quantize_weights,
+)
 
 BITS = range(2, 9)
 WEIGHTS = ("0.weight", "3.weight", "5.weight")

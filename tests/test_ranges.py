@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from snt_core.compress.activations import ActQuantizer, affine, calibrate
+from snt_core.methods.compress.activations import ActQuantizer, affine, calibrate
 
 BITS = range(2, 9)
 OBSERVERS = ["minmax", "percentile", "mse"]

@@ -9,21 +9,21 @@ import time
 
 import pytest
 
-from snt_core import engine as engine_module
-from snt_core import runner
-from snt_core.edition import reproduce, select
-from snt_core.engine import detect
-from snt_core.errors import UserError
-from snt_core.experiments import figure5, table4
-from snt_core.nets import training
-from snt_core.plan import pending, standings, steps
-from snt_core.profiles import PROFILES
-from snt_core.runs.lambda_max import LambdaMaxSpec
-from snt_core.runs.one_shot import OneShotSpec
-from snt_core.runs.train import TrainSpec
-from snt_core.specs import Recipe, run_id
-from snt_core.store import Store
-from snt_core.verify import run_again
+from snt_core.common.errors import UserError
+from snt_core.paper.experiments import figure5, table4
+from snt_core.paper.profiles import PROFILES
+from snt_core.paper.recipes import training
+from snt_core.paper.selection import reproduce, select
+from snt_core.runs import runner
+from snt_core.runs.kinds.lambda_max import LambdaMaxSpec
+from snt_core.runs.kinds.one_shot import OneShotSpec
+from snt_core.runs.kinds.train import TrainSpec
+from snt_core.runs.plan import pending, standings, steps
+from snt_core.runs.spec import Recipe, run_id
+from snt_core.runs.store import Store
+from snt_core.runs.verify import run_again
+from snt_core.training import engine as engine_module
+from snt_core.training.engine import detect
 
 SMOKE = PROFILES["smoke"]
 NET = dataclasses.replace(
@@ -120,16 +120,16 @@ def test_the_plan_times_what_is_missing_by_what_was_timed(finished):
 def test_a_diverged_training_is_a_record_and_so_are_its_measurements(tmp_path, monkeypatch):
     import torch
 
-    from snt_core import models
+    from snt_core import nets
 
-    build = models.build
+    build = nets.build
 
     def broken(*args):
         net = build(*args)
         net.head.weight.data.fill_(torch.nan)
         return net
 
-    monkeypatch.setattr(models, "build", broken)
+    monkeypatch.setattr(nets, "build", broken)
     store = Store(tmp_path)
     records = runner.run_all([NET, SWEEP], store, profile="smoke")
     assert [r.status for r in records] == ["diverged", "diverged"]
@@ -144,8 +144,9 @@ def long_net() -> TrainSpec:
 SCRIPT = """
 import sys
 from pathlib import Path
-from snt_core import runner, train
-from snt_core.store import Store
+from snt_core.runs import runner
+from snt_core.training import fit as train
+from snt_core.runs.store import Store
 from tests.test_runner import long_net
 
 train.CHECK_EVERY, train.SAVE_EVERY = 5, 0.0
@@ -253,16 +254,17 @@ RANKS = """
 import sys
 from pathlib import Path
 
-from snt_core import distributed, runner
-from snt_core.engine import Engine
-from snt_core.store import Store
+from snt_core.runs import runner
+from snt_core.training import ranks
+from snt_core.training.engine import Engine
+from snt_core.runs.store import Store
 from tests.test_runner import NET, SWEEP
 
 folder = Path(sys.argv[1])
 exact = Engine(device="cpu", dtype="fp32", fused=False)
-with distributed.ranks():
+with ranks.joined():
     records = runner.run_all([NET, SWEEP], Store(folder), profile="smoke", engine=exact)
-    name = "main" if distributed.is_main() else "other"
+    name = "main" if ranks.is_main() else "other"
     (folder / name).write_text("".join(record.to_json() for record in records[:1]))
 """
 

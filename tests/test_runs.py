@@ -7,23 +7,23 @@ from statistics import median
 
 import pytest
 
-from snt_core import runner
-from snt_core.experiments import figure5, table1, table3qat
-from snt_core.models import MODELS
-from snt_core.nets import training
-from snt_core.profiles import PROFILES
-from snt_core.runs import KINDS, spec_class
-from snt_core.runs.channels import ChannelsSpec
-from snt_core.runs.density import DensitySpec
-from snt_core.runs.entropy import EntropySpec
-from snt_core.runs.imp import IMPSpec
-from snt_core.runs.pca import PCASpec
-from snt_core.runs.static import StaticSpec
-from snt_core.runs.surface import SurfaceSpec
-from snt_core.runs.tokens import TokenSpec
-from snt_core.specs import Recipe, root
-from snt_core.store import Store
-from snt_core.train import Diverged
+from snt_core.nets import MODELS
+from snt_core.paper.experiments import figure5, table1, table3qat
+from snt_core.paper.profiles import PROFILES
+from snt_core.paper.recipes import training
+from snt_core.runs import runner
+from snt_core.runs.kinds import KINDS, spec_class
+from snt_core.runs.kinds.channels import ChannelsSpec
+from snt_core.runs.kinds.density import DensitySpec
+from snt_core.runs.kinds.entropy import EntropySpec
+from snt_core.runs.kinds.imp import IMPSpec
+from snt_core.runs.kinds.pca import PCASpec
+from snt_core.runs.kinds.static import StaticSpec
+from snt_core.runs.kinds.surface import SurfaceSpec
+from snt_core.runs.kinds.tokens import TokenSpec
+from snt_core.runs.spec import Recipe, root
+from snt_core.runs.store import Store
+from snt_core.training.fit import Diverged
 
 SMOKE = PROFILES["smoke"]
 SHORT = Recipe(epochs=1, batch_size=64, lr=1e-2)
@@ -57,7 +57,7 @@ def test_iterative_pruning_has_a_row_per_round(store):
 
 def test_iterative_pruning_goes_on_after_a_kill(store, tmp_path, monkeypatch):
     """Dead in the third round, again from the start of that round: the same rows."""
-    from snt_core.compress import prune
+    from snt_core.methods.compress import prune
 
     whole = metrics(IMP, store)
     killed = Store(tmp_path)
@@ -86,7 +86,7 @@ def test_iterative_pruning_goes_on_after_a_kill(store, tmp_path, monkeypatch):
 
 
 def test_a_round_that_diverges_is_a_record(store, tmp_path, monkeypatch):
-    from snt_core import train
+    from snt_core.training import fit as train
 
     def fit(*args, **kwargs):
         raise Diverged(3)

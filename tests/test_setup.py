@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import snt_core
-from snt_core.files import PROJECT
+from snt_core.common.files import PROJECT
 
 CONDA_NAMES = {"torch": "pytorch"}
 PROJECT_TABLE = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]

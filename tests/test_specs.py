@@ -4,14 +4,14 @@ import dataclasses
 
 import pytest
 
-from snt_core.errors import UserError
-from snt_core.experiments import ARTEFACTS, table4
-from snt_core.nets import training
-from snt_core.profiles import PROFILES
-from snt_core.runs import from_dict
-from snt_core.runs.one_shot import OneShotSpec
-from snt_core.runs.ptq import PTQSpec
-from snt_core.specs import Recipe, root, run_id, to_dict
+from snt_core.common.errors import UserError
+from snt_core.paper.experiments import ARTEFACTS, table4
+from snt_core.paper.profiles import PROFILES
+from snt_core.paper.recipes import training
+from snt_core.runs.kinds import from_dict
+from snt_core.runs.kinds.one_shot import OneShotSpec
+from snt_core.runs.kinds.ptq import PTQSpec
+from snt_core.runs.spec import Recipe, root, run_id, to_dict
 
 NET = training(PROFILES["cifar"], "cifar100", "arch", 0)
 

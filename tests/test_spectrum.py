@@ -16,8 +16,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils import parameters_to_vector
 
-from snt_core.curvature import lambda_max, lanczos
-from snt_core.spectrum import SpectralDensity, Trace, hessian_trace, smooth, spectral_density
+from snt_core.methods.curvature.lambda_max import lambda_max, lanczos
+from snt_core.methods.curvature.spectrum import (
+    SpectralDensity,
+    Trace,
+    hessian_trace,
+    smooth,
+    spectral_density,
+)
 
 N, CLASSES = 24, 3
 

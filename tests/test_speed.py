@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from snt_core.compress import speed
-from snt_core.compress.speed import solve_setting, speedup
+from snt_core.methods.compress import speed
+from snt_core.methods.compress.speed import solve_setting, speedup
 
 IMAGES = torch.zeros(2, 3, 4, 4)
 

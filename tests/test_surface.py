@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from scipy.special import logsumexp
 from torch import Generator, Tensor, nn
 
-from snt_core.surface import LossSurface, filter_direction, loss_surface
-from snt_core.transform import SNTActivation
+from snt_core.methods.curvature.surface import LossSurface, filter_direction, loss_surface
+from snt_core.methods.transform import SNTActivation
 
 N, CLASSES = 11, 3
 

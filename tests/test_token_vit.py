@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snt_core.compress.prune import prune_magnitude
-from snt_core.compress.quantize import fake_quantize_weights, freeze, quantize_weights
-from snt_core.compress.tokens import match, merge
-from snt_core.compress.vit import attention, merge_tokens, prune_tokens
-from snt_core.vision import torchvision
+from snt_core.common.vision import torchvision
+from snt_core.methods.compress.prune import prune_magnitude
+from snt_core.methods.compress.quantize import fake_quantize_weights, freeze, quantize_weights
+from snt_core.methods.compress.token_vit import attention, merge_tokens, prune_tokens
+from snt_core.methods.compress.tokens import match, merge
 
 torchvision()  # timm imports it
 

@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from snt_core.compress.tokens import class_attention, follow, match, merge, take, top_patches
+from snt_core.methods.compress.tokens import (
+    class_attention,
+    follow,
+    match,
+    merge,
+    take,
+    top_patches,
+)
 
 
 @st.composite

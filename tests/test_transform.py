@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch._dynamo.utils import counters
 
-from snt_core import transform
-from snt_core.engine import can_compile
-from snt_core.models import build
-from snt_core.transform import SNTActivation, fuse, snt_activation
+from snt_core.methods import transform
+from snt_core.methods.transform import SNTActivation, fuse, snt_activation
+from snt_core.nets import build
+from snt_core.training.engine import can_compile
 
 
 def printed(x: float, gamma: float, beta: float, zeta: float) -> float:

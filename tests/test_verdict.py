@@ -4,14 +4,14 @@ import math
 
 import pytest
 
-from snt_core import claims, paper
-from snt_core.claims import pruning
-from snt_core.claims.quantization import _steps_to_95
-from snt_core.errors import UserError
-from snt_core.frames import curves
-from snt_core.nets import BACKBONES
-from snt_core.specs import root
-from snt_core.store import Store
+from snt_core.common.errors import UserError
+from snt_core.paper import claims, numbers
+from snt_core.paper.claims import pruning
+from snt_core.paper.claims.quantization import _steps_to_95
+from snt_core.paper.frames import curves
+from snt_core.paper.recipes import BACKBONES
+from snt_core.runs.spec import root
+from snt_core.runs.store import Store
 from tests.records import changed, judged, result, without
 from tests.test_claims import CASES, FALLING, RISING, SHARP_LOSES
 
@@ -233,7 +233,7 @@ def test_one_number_a_seed_has_no_interval_with_one_seed(claim):
 
 def test_an_empty_store_has_every_claim_not_run(tmp_path):
     verdicts = claims.scoreboard(Store(tmp_path))
-    assert [v.id for v in verdicts] == list(paper.claims())
+    assert [v.id for v in verdicts] == list(numbers.claims())
     assert {v.verdict for v in verdicts} == {"not run"}
     keys = {"id", "verdict", "profile", "effect", "low", "high", "n", "chapter"}
     assert set(verdicts[0].public()) == keys

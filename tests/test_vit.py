@@ -10,9 +10,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from snt_core.errors import UserError
-from snt_core.models.vit import load_checkpoint
-from snt_core.vision import torchvision
+from snt_core.common.errors import UserError
+from snt_core.common.vision import torchvision
+from snt_core.nets.vit import load_checkpoint
 
 torchvision()
 import timm  # noqa: E402

@@ -1,0 +1,225 @@
+"""From chapters to HTML: execute what changed, check it, render it, swap it in.
+
+This module is also the book's Sphinx extension (`setup`, named in `_config.yml`), so that plain
+`jupyter-book build .` gives the same pages.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snt_core.book.chapters import Chapter, chapters, execute_all, verify_executed
+from snt_core.common.errors import UserError
+from snt_core.common.files import PROJECT, store_dir
+from snt_core.paper.profiles import PUBLISHED
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+
+def build(
+    edition: str = PUBLISHED,
+    parameters: Mapping[str, Any] | None = None,
+    workers: int = 1,
+    *,
+    project: Path = PROJECT,
+    root: Path | None = None,
+    notify: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Execute every chapter with `parameters` and render the book; returns its `index.html`.
+
+    The published edition is at `<root>/html`, another at `<root>/<edition>/html` (`root` is
+    `_build` if not given). A chapter whose inputs are unchanged is not executed again. A build
+    that fails leaves the last good book in place. `notify` gets one line per step.
+
+    Raises:
+        UserError: a chapter failed, or Jupyter Book gave a warning; the log is named.
+    """
+    root = root or project / "_build"
+    place = root / edition
+    html = root / "html" if edition == PUBLISHED else place / "html"
+    place.mkdir(parents=True, exist_ok=True)
+    with _alone(place):
+        executed = _execute_changed(project, place / "executed", parameters or {}, workers, notify)
+        source = _stage(project, executed, place / "source")
+        notify("rendering the pages")
+        _swap(_render(source, place, notify), html)
+    return html / "index.html"
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Hold the edition's lock: a second build of it waits for the first."""
+    with (place / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+# execution ----------------------------------------------------------------------------------
+
+
+def _execute_changed(
+    project: Path,
+    executed: Path,
+    parameters: Mapping[str, Any],
+    workers: int,
+    notify: Callable[[str], None],
+) -> dict[Chapter, Path]:
+    """Every chapter's executed notebook; only those whose inputs changed are run."""
+    which = chapters(project)
+    if not which:
+        raise UserError(f"_toc.yml of {project} lists no notebook, so there is nothing to build")
+    shared = _shared_inputs(project)
+    keys = {chapter: _key(chapter, parameters, shared) for chapter in which}
+    stale = [c for c in which if _stored_key(executed / f"{c.name}.ipynb") != keys[c]]
+    notify(f"{len(which)} chapters, {len(stale)} to execute")
+    for chapter in stale:  # or a key would outlive the notebook that it vouches for
+        (executed / f"{chapter.name}.key").unlink(missing_ok=True)
+    done = execute_all(stale, executed, parameters, workers, notify=notify) if stale else {}
+    for chapter in stale:
+        verify_executed(done[chapter.name])
+        done[chapter.name].with_suffix(".key").write_text(keys[chapter])
+    return {chapter: executed / f"{chapter.name}.ipynb" for chapter in which}
+
+
+def _shared_inputs(project: Path) -> str:
+    """Digest of what every chapter may read: the code, the paper's numbers, the records.
+
+    Records count by name, size and time: there are many, and they never change in place. Those
+    of `smoke` do not count: a build may make them itself, and the code says all they depend on.
+    """
+    digest = hashlib.sha256()
+    patterns = ("snt_core/**/*.py", "snt_core/**/*.cpp", "data/paper/*", "benchmarks/**/*.[cj]s*")
+    code = [file for pattern in patterns for file in project.glob(pattern)]
+    for file in sorted([*code, project / "requirements.lock"]):
+        if file.is_file():
+            digest.update(f"{file.relative_to(project)}\n".encode() + file.read_bytes())
+    records = store_dir() / "records"
+    for file in sorted(records.glob("**/*.json")):
+        if file.relative_to(records).parts[0] != "smoke":
+            about = file.stat()
+            digest.update(f"{file} {about.st_size} {about.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _key(chapter: Chapter, parameters: Mapping[str, Any], shared: str) -> str:
+    given = json.dumps(dict(parameters), sort_keys=True)
+    return hashlib.sha256(chapter.file.read_bytes() + f"{given}{shared}".encode()).hexdigest()
+
+
+def _stored_key(executed: Path) -> str | None:
+    key = executed.with_suffix(".key")
+    return key.read_text() if key.exists() and executed.exists() else None
+
+
+# rendering ----------------------------------------------------------------------------------
+
+
+def _stage(project: Path, executed: Mapping[Chapter, Path], source: Path) -> Path:
+    """A copy of the book's sources with the executed chapters in it and execution switched off."""
+    import yaml
+
+    shutil.rmtree(source, ignore_errors=True)
+    leave = shutil.ignore_patterns("*.ipynb", ".ipynb_checkpoints")
+    shutil.copytree(project / "book", source / "book", ignore=leave)
+    shutil.copy(project / "_toc.yml", source)
+    config = yaml.safe_load((project / "_config.yml").read_text())
+    config["execute"]["execute_notebooks"] = "off"
+    (source / "_config.yml").write_text(yaml.safe_dump(config))
+    for chapter, file in executed.items():
+        verify_executed(file)
+        shutil.copy(file, source / chapter.file.relative_to(project))
+    return source
+
+
+def _render(source: Path, place: Path, notify: Callable[[str], None]) -> Path:
+    """The folder of HTML that Jupyter Book makes of `source`, any warning being an error."""
+    output, log = place / "sphinx", place / "build.log"
+    shutil.rmtree(output, ignore_errors=True)
+    run_main = "from jupyter_book.cli.main import main; main()"
+    options = ["--path-output", str(output), "--all", "-n", "-W", "--keep-going"]
+    with log.open("w") as file:
+        code = subprocess.run(
+            [sys.executable, "-c", run_main, "build", str(source), *options],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "NO_COLOR": "1"},
+            check=False,
+        ).returncode
+    html = output / "_build" / "html"
+    if code or not (html / "index.html").exists():
+        complaints = _complaints(log.read_text())
+        for line in complaints[-10:]:
+            notify(line)
+        raise UserError(f"the book did not build: {complaints[0]} (log: {log})")
+    return html
+
+
+def _complaints(log: str) -> list[str]:
+    """Lines of a build log with a warning or an error; its last line if there is none."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in log.splitlines()]
+    said = [line for line in lines if re.search(r"\b(WARNING|ERROR|CRITICAL|Error):", line)]
+    return said or [next((line for line in reversed(lines) if line), "no output")]
+
+
+def _swap(new: Path, target: Path) -> None:
+    """Put the folder `new` where `target` is, which is whole at any moment."""
+    old = target.with_name(f"{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    new.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+# Sphinx extension ---------------------------------------------------------------------------
+
+MATHJAX = "mathjax/tex-svg-full.js"  # one file with everything in it, fonts too: works from file://
+SHOWN = {"show-input", "hide-input", "hide-cell", "remove-input", "remove-cell"}
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """MathJax from the installed package instead of a CDN; code cells folded by default."""
+    _shipped_mathjax()  # before any page is read
+    app.config.mathjax_path = MATHJAX
+    app.connect("source-read", _fold_code)
+    app.connect("build-finished", _copy_mathjax)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _fold_code(app: Sphinx, page: str, source: list[str]) -> None:
+    """Tag each code cell `hide-input` unless it says otherwise (`show-input` leaves it open)."""
+    if not str(app.env.doc2path(page)).endswith(".ipynb"):
+        return
+    notebook = json.loads(source[0])
+    for cell in notebook["cells"]:
+        tags = cell["metadata"].setdefault("tags", [])
+        if cell["cell_type"] == "code" and not SHOWN & set(tags):
+            tags.append("hide-input")
+    source[0] = json.dumps(notebook)
+
+
+def _shipped_mathjax() -> Path:
+    package = importlib.util.find_spec("sphinx-mathjax-offline")
+    if package is None or not package.submodule_search_locations:
+        raise UserError("sphinx-mathjax-offline is missing; run 'make book', or pip install it")
+    return Path(package.submodule_search_locations[0]) / "static" / MATHJAX
+
+
+def _copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
+    if exception is None:
+        target = Path(app.outdir) / "_static" / MATHJAX
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(_shipped_mathjax(), target)

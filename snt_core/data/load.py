@@ -1,0 +1,250 @@
+"""Data sets as uint8 images in one canonical order, split into train, validation and test.
+
+Images are ordered by the hash of their pixels (streamed ones by that of their path), so that the
+split and every sample drawn from it are the same whatever file layout they came from.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from snt_core.common.errors import UserError, unknown
+from snt_core.common.files import atomic_write, cache_dir, data_dir
+from snt_core.data.augment import augment, generator
+from snt_core.data.facts import FACTS, Facts
+
+if TYPE_CHECKING:
+    from snt_core.data.imagenet import Streamed
+
+
+class Draw(NamedTuple):
+    """What one training step sees: `rows` (int64) of the split, at `step` of the run."""
+
+    step: int
+    epoch: int
+    rows: Tensor
+
+
+@dataclass(frozen=True)
+class Split:
+    """`images` uint8 `N H W C`, `labels` int64 `N`, in memory.
+
+    `data.imagenet.Streamed` can do all the same, except that it has no `images`; so whoever wants
+    pixels asks for `tensors` or `batches`.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, rows: slice) -> Split:
+        return Split(self.images[rows], self.labels[rows])
+
+    def to(self, device: str) -> Split:
+        return Split(self.images.to(device), self.labels.to(device))
+
+    def tensors(self, n: int) -> Split:
+        """The first `n` images (or all, if there are fewer) in memory."""
+        return self[:n]
+
+    def batches(self, size: int) -> Iterator[Split]:
+        """All images in order, the last batch as small as it is."""
+        for start in range(0, len(self), size):
+            yield self[start : start + size]
+
+    def drawn(
+        self, draws: Iterable[Draw], name: str, seed: int, share: slice = slice(None)
+    ) -> Iterator[Split]:
+        """For each draw this rank's `share` of its batch, augmented as `name` says.
+
+        The whole batch is augmented first, so that ranks together see what one process would.
+        """
+        device = str(self.images.device)
+        for draw in draws:
+            # pinned, or the copy would wait until the card has done all that was sent to it
+            rows = draw.rows.pin_memory() if self.images.is_cuda else draw.rows
+            rows = rows.to(device, non_blocking=True)
+            images = augment(self.images[rows], name, generator(device, seed, 1, draw.step))
+            yield Split(images[share], self.labels[rows][share])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """`digest` names the exact pixels and labels, whatever files they came from.
+
+    For a streamed data set it names paths and sizes of files.
+    """
+
+    name: str
+    train: Split | Streamed
+    val: Split | Streamed
+    test: Split | Streamed
+    facts: Facts
+    digest: str
+
+    def to(self, device: str) -> Dataset:
+        train, val, test = (part.to(device) for part in (self.train, self.val, self.test))
+        return replace(self, train=train, val=val, test=test)
+
+
+def load(name: str, val_size: int) -> Dataset:
+    """The data set with its first `val_size` training images set apart for validation.
+
+    CIFAR is read from `SNT_DATA_DIR` (see `snt_core.data.cifar`) once and from a decoded cache
+    after that; ImageNet stays on disk (see `snt_core.data.imagenet`), and a copy without training
+    images has empty `train` and `val`. Raises UserError when a data set is missing or is not what
+    `FACTS` says.
+    """
+    if name not in FACTS:
+        raise unknown("data set", name, FACTS)
+    train, test, digest = _parts(name)
+    least = 0 if name == "imagenet" else 1  # checkpoints are not trained and need no validation
+    if len(train) and not least <= val_size < len(train):
+        raise UserError(f"val_size is {val_size}; {name} allows {least} to {len(train) - 1}")
+    return Dataset(name, train[val_size:], train[:val_size], test, FACTS[name], digest)
+
+
+def _parts(name: str) -> tuple[Split | Streamed, Split | Streamed, str]:
+    if name in ("digits", "few-digits"):
+        return _digits(name)
+    if name == "imagenet":
+        from snt_core.data import imagenet
+
+        return imagenet.read(data_dir() / name, FACTS[name].size)
+    return _cached(name)
+
+
+def normalise(images: Tensor, facts: Facts) -> Tensor:
+    """uint8 `B H W C` to float `B C H W` (channels last in memory), standardised per channel."""
+    mean, std = _mean_and_std(facts.mean, facts.std, images.device)
+    return ((images - mean) / std).permute(0, 3, 1, 2)
+
+
+@cache
+def _mean_and_std(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Of values 0 to 255, one for each channel; made once, since a card is waited for."""
+    return torch.tensor(mean, device=device) * 255, torch.tensor(std, device=device) * 255
+
+
+def canonical_order(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Indices that sort images by the hash of pixels and label."""
+    keys = [
+        hashlib.blake2b(image.tobytes() + int(label).to_bytes(2, "big"), digest_size=16).digest()
+        for image, label in zip(images, labels, strict=True)
+    ]
+    return np.array(sorted(range(len(keys)), key=keys.__getitem__))
+
+
+def check(name: str, images: np.ndarray, labels: np.ndarray, part: str) -> None:
+    """Raise UserError unless counts, shape, classes and (for train) channel means are right."""
+    facts = FACTS[name]
+    count = getattr(facts, part)
+    shape = (count, facts.size, facts.size, 3)
+    if images.shape != shape or images.dtype != np.uint8:
+        raise UserError(
+            f"{name} {part} images are {images.dtype} {images.shape}; expected uint8 {shape}: "
+            f"fetch the files again"
+        )
+    found = np.unique(labels)
+    if len(labels) != count or not np.array_equal(found, np.arange(facts.num_classes)):
+        raise UserError(
+            f"{name} {part} has {len(labels)} labels of {len(found)} classes; expected {count} "
+            f"of {facts.num_classes}: fetch the files again"
+        )
+    if part == "train":
+        mean = images.mean(axis=(0, 1, 2)) / 255
+        if np.abs(mean - facts.mean).max() > 5e-4:
+            raise UserError(
+                f"{name} channel means are {mean.round(4).tolist()}; expected "
+                f"{list(facts.mean)}: these are not its pixels, fetch the files again"
+            )
+
+
+Parts = tuple[Split, Split, str]
+
+
+def _finish(name: str, parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> Parts:
+    """Check, order canonically, and name the content."""
+    digest = hashlib.sha256()
+    splits = []
+    for part in ("train", "test"):
+        images, labels = parts[part]
+        check(name, images, labels, part)
+        order = canonical_order(images, labels)
+        images, labels = images[order], labels[order].astype(np.int64)
+        digest.update(images.tobytes() + labels.tobytes())
+        splits.append(Split(torch.from_numpy(images), torch.from_numpy(labels)))
+    return splits[0], splits[1], digest.hexdigest()[:16]
+
+
+def _digits(name: str) -> Parts:
+    """scikit-learn's 8x8 digits, each pixel grown to 4x4 and repeated in three channels.
+
+    Of few-digits the first in canonical order, as many as `FACTS` says.
+    """
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    grey = np.rint(raw.images * (255 / 16)).astype(np.uint8)
+    images = np.repeat(grey.repeat(4, axis=1).repeat(4, axis=2)[..., None], 3, axis=3)
+    order = canonical_order(images, raw.target)
+    images, labels = images[order], raw.target[order]
+    test, end = FACTS[name].test, FACTS[name].test + FACTS[name].train
+    parts = {"test": (images[:test], labels[:test]), "train": (images[test:end], labels[test:end])}
+    return _finish(name, parts)
+
+
+def _cached(name: str) -> Parts:
+    path = cache_dir() / f"{name}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # One process downloads and decodes; the others wait for it and then read.
+    with open(path.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _read_cache(name, path) or _decode(name, path)
+
+
+def _read_cache(name: str, path: Path) -> Parts | None:
+    """What lies in the cache; None if it is absent, cut short or foreign."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = file.metadata() or {}
+            parts = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        train = Split(parts["train_images"], parts["train_labels"])
+        test = Split(parts["test_images"], parts["test_labels"])
+        check(name, train.images.numpy(), train.labels.numpy(), "train")
+        check(name, test.images.numpy(), test.labels.numpy(), "test")
+        return train, test, meta["digest"]
+    except (FileNotFoundError, SafetensorError, KeyError, UserError):
+        return None
+
+
+def _decode(name: str, path: Path) -> Parts:
+    from safetensors.torch import save
+
+    from snt_core.data import cifar
+
+    train, test, digest = _finish(name, cifar.read(name, data_dir()))
+    tensors = {
+        "train_images": train.images,
+        "train_labels": train.labels,
+        "test_images": test.images,
+        "test_labels": test.labels,
+    }
+    atomic_write(path, save(tensors, metadata={"digest": digest}))
+    return train, test, digest

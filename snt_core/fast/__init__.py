@@ -1,0 +1,1 @@
+"""What only saves time: delete it and every number stays."""

@@ -1,0 +1,87 @@
+"""Compiles the kernels of this folder for this processor, once, and calls them on tensors.
+
+The library lies in the cache folder under a name that stands for source, compiler and processor.
+It has a plain C interface and needs no headers of Python or torch, so it compiles in two seconds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from snt_core.common.files import cache_dir
+
+SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))
+HEADERS = sorted(Path(__file__).parent.glob("*.h"))
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-std=c++17", "-shared", "-fPIC")
+LANES = 16  # as in lanes.h
+DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+
+
+def compiler() -> str | None:
+    """`CXX`, else `c++`, if there is one on PATH."""
+    return shutil.which(os.environ.get("CXX", "c++"))
+
+
+@cache
+def available() -> bool:
+    """Whether the kernels can be had; compiles them where they are not there yet."""
+    try:
+        _library()
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True
+
+
+def call(name: str, dtype: torch.dtype, *values: Tensor | int | float | None) -> None:
+    """Run a kernel; a tensor goes as the address of its memory, None as no address."""
+    getattr(_library(), f"{name}_{DTYPES[dtype]}")(*map(_argument, values))
+
+
+def _argument(value: Tensor | int | float | None) -> ctypes._SimpleCData:
+    if isinstance(value, float):
+        return ctypes.c_float(value)
+    if isinstance(value, int):
+        return ctypes.c_int64(value)
+    return ctypes.c_void_p(None if value is None else value.data_ptr())
+
+
+def _instructions() -> str:
+    """What this processor can do: a name such as "AMD EPYC" is shared by several generations."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    known = [line for line in lines if line.startswith(("flags", "Features", "model name"))]
+    return "\n".join(dict.fromkeys(known)) or platform.processor() or platform.machine()
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    """Raises OSError or CalledProcessError where there is no compiler, or none that does."""
+    cxx = compiler()
+    if cxx is None:
+        raise FileNotFoundError("no C++ compiler")
+    said = subprocess.run([cxx, "--version"], capture_output=True, text=True, check=True).stdout
+    code = [path.read_text() for path in (*HEADERS, *SOURCES)]
+    about = "\n".join([*code, *FLAGS, said, _instructions()])
+    name = f"kernels-{hashlib.sha256(about.encode()).hexdigest()[:16]}.so"
+    path = cache_dir() / "native" / name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            built = Path(folder) / name
+            command = [cxx, *FLAGS, "-o", str(built), *map(str, SOURCES)]
+            subprocess.run(command, capture_output=True, check=True)
+            os.replace(built, path)  # whole or not at all, whoever else compiles it too
+    return ctypes.CDLL(str(path))

@@ -1,0 +1,1 @@
+"""Arithmetic on anybody's model: the transformation, SAM, curvature, compression, analysis."""

@@ -1,0 +1,13 @@
+"""What makes a net hard to compress: its weights' rank, its outlier channels, its codes' entropy.
+
+The analyses behind the paper's Figures 1 to 3. Each takes any model and leaves it as it was::
+
+    from snt_core.methods.analysis.channels import channel_ranges, widest_to_median
+    from snt_core.methods.analysis.entropy import activation_entropy, weight_entropy
+    from snt_core.methods.analysis.weights import block_spectra, effective_rank, explained_variance
+
+    explained_variance(my_model.head.weight)[9]  # share of variance in 10 components
+    found = channel_ranges(my_model, ["blocks.0"], images)  # images B C H W normalised
+    print(widest_to_median(found["blocks.0"]))
+    print(weight_entropy(my_model, weight_bits=4).mean)
+"""

@@ -1,0 +1,163 @@
+"""Activation outliers: how far each channel of a layer reaches (the paper's Fig. 2, sec. 3.2).
+
+::
+
+    from snt_core.methods.analysis.channels import channel_ranges, widest_to_median
+
+    blocks = [f"blocks.{i}" for i in range(12)]  # of a timm ViT-B
+    found = channel_ranges(my_vit, blocks, images)  # images B C H W normalised
+    print({name: widest_to_median(ranges) for name, ranges in found.items()})
+    # what a quantizer sees: the normalised tokens that each linear layer reads
+    channel_ranges(my_vit, ["blocks.0.attn.qkv", "blocks.0.mlp.fc1"], images, capture="input")
+
+**Which tensor.** The paper does not say whose channels its figure shows. A block's output, which is
+the residual stream, is the default for three reasons: it has the width C at every depth, its
+channel i means the same in every block (the paper speaks of "the first channel"), and no
+normalisation has rescaled it. The inputs of the linear layers, which quantization rounds, are the
+alternative; ``layers`` and ``capture`` choose.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+
+from snt_core.methods.analysis.observe import Capture, observe
+from snt_core.methods.curvature.hessian import Preprocess
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelRanges:
+    """One entry for each channel of a layer, over all images and positions.
+
+    Attributes:
+        low: smallest value.
+        high: largest value.
+        kurtosis: fourth central moment over the squared variance (3 for a Gaussian, high where few
+            values lie far out); nan for a channel that is constant.
+    """
+
+    low: list[float]
+    high: list[float]
+    kurtosis: list[float]
+
+
+def channel_ranges(
+    model: nn.Module,
+    layers: Iterable[str],
+    images: Tensor,
+    *,
+    capture: Capture = "output",
+    preprocess: Preprocess | None = None,
+    batch_size: int = 128,
+) -> dict[str, ChannelRanges]:
+    """Range and kurtosis of every channel of some layers, in eval mode.
+
+    The moments are float64 and merged chunk by chunk, so memory does not grow with the images: it
+    is that of a few copies of one layer's tensor.
+
+    Args:
+        model: left as it was.
+        layers: names as in ``model.named_modules()``.
+        images: N C H W, in the model's dtype after ``preprocess``.
+        capture: the ``"output"`` of the layers or their ``"input"``. Channels are the last axis of
+            tokens (B N C) and axis 1 of anything else (B C, B C H W); so of the token mixing in an
+            MLP-Mixer, which reads B C N, the "channels" are the tokens.
+        batch_size: images in a chunk; changes memory and speed only.
+
+    Raises:
+        ValueError: a layer is unknown, takes no part, or passes something else than finite tensors.
+    """
+    layers = list(layers)
+    seen: dict[str, _Moments] = {}
+
+    def see(name: str, x: Tensor) -> None:
+        part = _moments(_by_channel(name, x))
+        seen[name] = _merged(seen[name], part) if name in seen else part
+
+    observe(
+        model, layers, images, see, capture=capture, preprocess=preprocess, batch_size=batch_size
+    )
+    for name in layers:
+        if name not in seen:
+            raise ValueError(f"layer '{name}' took no part in the forward pass")
+    return {name: _ranges(seen[name]) for name in layers}
+
+
+def widest_to_median(ranges: ChannelRanges) -> float:
+    """The widest channel's range over the median channel's: 1 where all channels reach as far.
+
+    The median of an even number is the mean of its middle two. Infinite if that is 0, as when more
+    than half of the channels are constant.
+    """
+    widths = [high - low for low, high in zip(ranges.low, ranges.high, strict=True)]
+    middle = median(widths)
+    return max(widths) / middle if middle else math.inf
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Of n values a channel: mean, sums of 2nd to 4th powers about it, smallest and largest."""
+
+    n: int
+    mean: Tensor
+    m2: Tensor
+    m3: Tensor
+    m4: Tensor
+    low: Tensor
+    high: Tensor
+
+
+def _by_channel(name: str, x: Tensor) -> Tensor:
+    """Values x channels, float64."""
+    if x.ndim < 2:
+        raise ValueError(f"layer '{name}' passes the shape {tuple(x.shape)}, without channels")
+    return x.double().movedim(-1 if x.ndim == 3 else 1, -1).flatten(0, -2)
+
+
+def _moments(x: Tensor) -> _Moments:
+    mean = x.mean(0)
+    d = x - mean
+    square = d.square()
+    return _Moments(
+        n=len(x),
+        mean=mean,
+        m2=square.sum(0),
+        m3=(square * d).sum(0),
+        m4=square.square().sum(0),
+        low=x.amin(0),
+        high=x.amax(0),
+    )
+
+
+def _merged(a: _Moments, b: _Moments) -> _Moments:
+    """Of both sets of values together (Pebay, 2008, SAND2008-6212, eqs. 2.1 and 3.1)."""
+    n, d = a.n + b.n, b.mean - a.mean
+    p, q = a.n / n, b.n / n
+    return _Moments(
+        n=n,
+        mean=a.mean + q * d,
+        m2=a.m2 + b.m2 + n * p * q * d**2,
+        m3=a.m3 + b.m3 + n * p * q * (p - q) * d**3 + 3 * d * (p * b.m2 - q * a.m2),
+        m4=a.m4
+        + b.m4
+        + n * p * q * (p * p - p * q + q * q) * d**4
+        + 6 * d**2 * (p * p * b.m2 + q * q * a.m2)
+        + 4 * d * (p * b.m3 - q * a.m3),
+        low=torch.minimum(a.low, b.low),
+        high=torch.maximum(a.high, b.high),
+    )
+
+
+def _ranges(found: _Moments) -> ChannelRanges:
+    # rounding leaves a constant channel a variance: ask its range
+    varies = found.high > found.low
+    kurtosis = torch.where(varies, found.n * found.m4 / found.m2.square(), math.nan)
+    return ChannelRanges(
+        low=found.low.tolist(), high=found.high.tolist(), kurtosis=kurtosis.tolist()
+    )

@@ -1,0 +1,270 @@
+r"""Static quantization of weights and activations, after training and with fine-tuning.
+
+What each convolution and linear layer reads is rounded to :math:`2^b` levels of a range that is
+fixed once, from calibration images (Krishnamoorthi, 2018, arXiv:1806.08342). On any model::
+
+    from snt_core.methods.compress.activations import fake_quantize_static, quantize_static
+    from snt_core.methods.compress.quantize import freeze
+
+    small = quantize_static(my_model, images, weight_bits=8, act_bits=8)  # my_model stays as it was
+    tuned = fake_quantize_static(my_model, images, weight_bits=4, act_bits=4, observer="mse")
+    train(tuned)  # any training loop; weights follow straight-through gradients, ranges stay
+    small = freeze(tuned)  # plain weights, still quantized activations
+    # uint8 images stay uint8, and are normalised chunk by chunk
+    quantize_static(my_model, images_u8, weight_bits=8, act_bits=8, preprocess=my_normalise)
+
+An activation x becomes scale * (code - zero_point), per tensor and affine,
+
+.. math:: scale = \frac{high - low}{2^b - 1}, \quad zero\_point = round(-low / scale), \quad
+          code = round(x / scale) + zero\_point \in [0, 2^b - 1],
+
+halves rounded to even; the range always contains 0, which is exact (padding needs it). Observers
+choose it from the inputs that the float model's layers see in eval mode:
+
+- ``"minmax"``: the smallest and the largest value;
+- ``"percentile"``: the quantiles 1 - p and p of all values, where p is ``percentile`` percent;
+- ``"mse"``: of the min-max range shrunk to 1.00, 0.99, ..., 0.01 of itself, the one with the least
+  squared error of the quantized values (ties: the widest).
+
+The last two count the values in 65,536 equal bins between smallest and largest, so that memory does
+not grow with the images; a quantile errs by at most one bin.
+
+The quantizer is a child module ``act_quantizer`` of the layer, called by a forward pre-hook, so
+that copies, ``state_dict`` and ``to(device)`` carry it. What attention multiplies (q k and attn v)
+is no layer's input and stays float, as do layers that the images do not reach and what
+``nn.MultiheadAttention`` computes inside. Weights: see :mod:`snt_core.methods.compress.quantize`.
+"""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from snt_core.fast import kernels
+from snt_core.methods.analysis.observe import Preprocess
+from snt_core.methods.compress.quantize import checked_bits, fake_quantize_weights, freeze
+from snt_core.methods.compress.ranges import Range, extremes, histograms, least_error, quantiles
+
+Observer = Literal["minmax", "percentile", "mse"]
+
+
+def calibrate(
+    model: nn.Module,
+    images: Tensor,
+    act_bits: int,
+    *,
+    observer: Observer = "minmax",
+    percentile: float = 99.99,
+    batch_size: int = 128,
+    preprocess: Preprocess | None = None,
+) -> nn.Module:
+    """Copy of the model that quantizes its activations; the weights stay as they are.
+
+    Args:
+        model: any model of one argument; it is left as it was.
+        images: N C H W, in the model's dtype after ``preprocess``; some hundred are enough.
+        act_bits: 2 to 8.
+        observer: see above.
+        percentile: of ``observer="percentile"``, above 50 and up to 100.
+        batch_size: images in a chunk; changes memory and speed only.
+        preprocess: applied to each chunk on the model's device, e.g. uint8 to normalised floats.
+
+    Raises:
+        ValueError: an argument is out of range, no image, an activation is not finite, the model
+            has no convolution or linear layer, or quantizes its activations already.
+    """
+    checked_bits("act_bits", act_bits)
+    if observer not in ("minmax", "percentile", "mse"):
+        raise ValueError(f"observer '{observer}' is none of 'minmax', 'percentile', 'mse'")
+    if not 50 < percentile <= 100:
+        raise ValueError(f"percentile {percentile} is outside (50, 100]")
+    chunks = {"batch_size": batch_size, "preprocess": preprocess}
+    ranges = extremes(model, images, **chunks)
+    if observer != "minmax":
+        counts = histograms(model, images, ranges, **chunks)
+    model = copy.deepcopy(model)
+    for name, ends in ranges.items():
+        if observer == "percentile":
+            ends = quantiles(counts[name], ends, percentile / 100)
+        quantizer = partial(ActQuantizer, act_bits, ends)
+        best = least_error(counts[name], ends, quantizer) if observer == "mse" else quantizer()
+        attach(model.get_submodule(name), best)
+    return model
+
+
+def fake_quantize_static(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    weight_bits: int,
+    act_bits: int,
+    per_channel: bool = False,
+    **calibration: Any,
+) -> nn.Module:
+    """Copy of the model with both quantized in each forward pass, so that it can be trained.
+
+    Ranges of activations are those of the float model and stay; weights carry the parametrization
+    of :func:`~snt_core.methods.compress.quantize.fake_quantize_weights`, which
+    :func:`~snt_core.methods.compress.quantize.freeze` ends.
+
+    Args:
+        weight_bits: 2 to 8.
+        per_channel: a scale for each output channel of a weight instead of one in all.
+        calibration: ``observer``, ``percentile``, ``batch_size``, ``preprocess`` of
+            :func:`calibrate`.
+
+    Raises:
+        ValueError: as :func:`calibrate`, or ``weight_bits`` is outside 2..8.
+    """
+    checked_bits("weight_bits", weight_bits)
+    model = calibrate(model, images, act_bits, **calibration)
+    return fake_quantize_weights(model, weight_bits, per_channel=per_channel)
+
+
+def quantize_static(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    weight_bits: int,
+    act_bits: int,
+    per_channel: bool = False,
+    **calibration: Any,
+) -> nn.Module:
+    """Copy of the model with weights and activations quantized, without any training.
+
+    Arguments and errors are those of :func:`fake_quantize_static`.
+    """
+    bits = {"weight_bits": weight_bits, "act_bits": act_bits}
+    return freeze(
+        fake_quantize_static(model, images, **bits, per_channel=per_channel, **calibration)
+    )
+
+
+class ActQuantizer(nn.Module):
+    """Rounds to ``2**act_bits`` levels of a fixed range; outside it the gradient is 0.
+
+    The range is ``shrink`` times ``ends``. Buffers: ``scale`` (float) and ``zero_point`` (int32),
+    scalars.
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, act_bits: int, ends: Range, shrink: float = 1.0) -> None:
+        super().__init__()
+        self.act_bits = act_bits
+        scale, zero_point = affine((shrink * ends[0], shrink * ends[1]), act_bits)
+        self.register_buffer("scale", torch.tensor(scale))
+        self.register_buffer("zero_point", torch.tensor(zero_point, dtype=torch.int32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return fake_quantize(x, self.scale, self.zero_point, 2**self.act_bits - 1)
+
+
+def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor | int, top: int) -> Tensor:
+    r"""``scale * (code - zero_point)`` of the nearest code in 0..top.
+
+    The gradient passes x straight through between the levels of code 0 and code top, ends
+    included, and is 0 outside. A ``scale`` that requires one gets that of the ends alone, as if
+    rounding were the identity: those levels' codes, minus zero_point, times the gradients beyond.
+
+    torch's operator of this name does the same, save that it has no gradient for the scale, turns
+    NaN into a level (so that divergence goes unseen), and is slower on a CPU.
+
+    Args:
+        x: any shape; computed in float32 at least, whatever autocast says, returned in x's dtype.
+        scale: a scalar, above 0.
+        zero_point: a whole number in 0..top.
+    """
+    served = x.device.type == "cpu" and x.dtype in kernels.DTYPES and scale.dtype == torch.float32
+    if served and kernels.available():
+        return _OnePass.apply(x, scale, int(zero_point), top)
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return _FakeQuantize.apply(wide, scale.to(wide.dtype), zero_point, top).to(x.dtype)
+
+
+class _FakeQuantize(torch.autograd.Function):
+    """One function instead of a composition: half the passes over memory."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor | int, top: int) -> Tensor:
+        ctx.save_for_backward(x, scale)
+        ctx.lowest, ctx.highest = -zero_point, top - zero_point
+        # times the reciprocal, as torch's kernels do: division differs from them near ties
+        codes = (x * (1 / scale)).round_().add_(zero_point).clamp_(0, top)
+        return codes.sub_(zero_point).mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        inside, ends = _straight_through(grad, *ctx.saved_tensors, ctx.lowest, ctx.highest)
+        return inside, ends if ctx.needs_input_grad[1] else None, None, None
+
+
+def _straight_through(
+    grad: Tensor, x: Tensor, scale: Tensor, lowest: Tensor | int, highest: Tensor | int
+) -> tuple[Tensor, Tensor]:
+    """Gradients of x and of the scale; these have gradients themselves."""
+    below, above = x < lowest * scale, x > highest * scale
+    ends = (grad * below).sum() * lowest + (grad * above).sum() * highest
+    return grad * ~(below | above), ends
+
+
+class _OnePass(torch.autograd.Function):
+    """The same in one pass each way, on a CPU; the memory format of x stays."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, zero_point: int, top: int) -> Tensor:
+        y = torch.empty_like(x)  # dense
+        if x.stride() != y.stride():
+            x = torch.empty_like(y).copy_(x)
+        ctx.save_for_backward(x, scale)
+        ctx.levels = (zero_point, top)
+        kernels.call("fake_quantize", x.dtype, x, y, x.numel(), scale, zero_point, top)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        x, scale = ctx.saved_tensors
+        zero_point, top = ctx.levels
+        if torch.is_grad_enabled():  # a second derivative is asked for
+            inside, ends = _straight_through(
+                grad.float(), x.float(), scale, -zero_point, top - zero_point
+            )
+            return inside.to(x.dtype), ends if ctx.needs_input_grad[1] else None, None, None
+        if grad.stride() != x.stride():
+            grad = torch.empty_like(x).copy_(grad)
+        d_x, d_scale = torch.empty_like(x), torch.empty_like(scale)
+        kernels.call(
+            "fake_quantize_backward", x.dtype, grad, x, d_x, x.numel(), scale, *ctx.levels, d_scale
+        )
+        return d_x, d_scale if ctx.needs_input_grad[1] else None, None, None
+
+
+def attach(layer: nn.Module, quantizer: nn.Module) -> None:
+    """Make a layer quantize its input, in place.
+
+    Raises:
+        ValueError: it does so already.
+    """
+    if hasattr(layer, "act_quantizer"):
+        raise ValueError(f"a {type(layer).__name__} of the model quantizes its input already")
+    layer.act_quantizer = quantizer.to(next(layer.parameters()).device)
+    layer.register_forward_pre_hook(quantize_input)
+
+
+def quantize_input(layer: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The pre-hook; a module's function, so that copies of the model keep it."""
+    return layer.act_quantizer(args[0]), *args[1:]
+
+
+def affine(ends: Range, act_bits: int) -> tuple[float, int]:
+    """Scale and zero point of a range, which is widened to contain 0. All-zero has scale 1."""
+    low, high = min(ends[0], 0.0), max(ends[1], 0.0)
+    scale = (high - low) / (2**act_bits - 1)
+    # below the smallest normal number the reciprocal would overflow
+    scale = scale if scale >= torch.finfo(torch.float32).tiny else 1.0
+    return scale, round(-low / scale)

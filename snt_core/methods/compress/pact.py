@@ -1,0 +1,115 @@
+r"""Quantization-aware training with PACT: clipping levels that are learned with the weights.
+
+Choi et al., 2018, arXiv:1805.06085. On any model::
+
+    from snt_core.methods.compress.pact import prepare_qat
+    from snt_core.methods.compress.quantize import freeze
+
+    student = prepare_qat(my_model, images, weight_bits=4, act_bits=4)  # my_model stays as it was
+    train(student)  # any training loop
+    small = freeze(student)  # the same outputs: plain weights, still quantized activations
+
+What each convolution and linear layer reads is clipped at its learned level :math:`\alpha` (the
+parameter ``clip_alpha``, a scalar) and rounded. Where calibration images show no negative input, as
+after ReLU, this is the paper's
+
+.. math:: y = clip(x, 0, \alpha), \qquad
+          y_q = round\Big(y \, \frac{2^b - 1}{\alpha}\Big) \frac{\alpha}{2^b - 1};
+
+where they do (images, LayerNorm, GELU, a learned slope), the paper is silent and the symmetric form
+serves: :math:`clip(x, -\alpha, \alpha)` with :math:`2^{b-1} - 1` steps on each side of 0, the
+levels that weights have. Rounding passes the gradient straight through, so that
+:math:`\partial y_q / \partial \alpha` is 1 above :math:`\alpha`, -1 below :math:`-\alpha` in the
+symmetric form, and 0 elsewhere.
+
+The paper adds an L2 penalty on :math:`\alpha` to the loss. Here it is the optimizer's: give the
+parameters whose name ends in ``clip_alpha`` the weight decay that the weights have. Weights are
+quantized by :class:`snt_core.methods.compress.quantize.FakeQuantize`.
+"""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from snt_core.methods.analysis.observe import Preprocess
+from snt_core.methods.compress.activations import attach, fake_quantize
+from snt_core.methods.compress.quantize import LAYERS, FakeQuantize, checked_bits
+from snt_core.methods.compress.ranges import Range, extremes, histograms, least_error
+
+
+def prepare_qat(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    weight_bits: int,
+    act_bits: int,
+    edge_bits: int = 8,
+    batch_size: int = 128,
+    preprocess: Preprocess | None = None,
+) -> nn.Module:
+    """Copy of the model that quantizes weights and activations in each forward pass, to be trained.
+
+    ``clip_alpha`` starts where it quantizes the inputs of the float model with the least squared
+    error: of 1.00, 0.99, ..., 0.01 times their largest magnitude. Adam moves it by no more than
+    about the learning rate a step, so that from a far outlier it would not come down in an epoch.
+    Layers that the images do not reach keep float inputs.
+
+    Args:
+        model: any model of one argument, trained in floats; it is left as it was.
+        images: N C H W for calibration, in the model's dtype after ``preprocess``.
+        weight_bits: 2 to 8.
+        act_bits: 2 to 8.
+        edge_bits: 2 to 8, for both in the two layers that images reach first and last.
+        batch_size: images in a chunk of the calibration; changes memory and speed only.
+        preprocess: applied to each chunk on the model's device, e.g. uint8 to normalised floats.
+
+    Raises:
+        ValueError: bits are outside 2..8, no image, an activation is not finite, the model has no
+            convolution or linear layer, or quantizes its activations already.
+    """
+    bits = {"weight_bits": weight_bits, "act_bits": act_bits, "edge_bits": edge_bits}
+    for name, value in bits.items():
+        checked_bits(name, value)
+    chunks = {"batch_size": batch_size, "preprocess": preprocess}
+    ranges = extremes(model, images, **chunks)
+    counts = histograms(model, images, ranges, **chunks)
+    edges = {next(iter(ranges)), next(reversed(ranges))}
+    model = copy.deepcopy(model)
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, LAYERS)}
+    for name, layer in layers.items():
+        if name in ranges:
+            width = edge_bits if name in edges else act_bits
+            clip = partial(PACT, width, ranges[name])
+            attach(layer, least_error(counts[name], ranges[name], clip))
+        quantizer = FakeQuantize(edge_bits if name in edges else weight_bits, per_channel=False)
+        parametrize.register_parametrization(layer, "weight", quantizer)
+    return model
+
+
+class PACT(nn.Module):
+    """Clips at a learned level and rounds to the steps below it.
+
+    ``clip_alpha`` starts at ``shrink`` times the larger magnitude of ``ends``, the range of the
+    inputs, or at 1 where all are 0. The symmetric form serves if the lower end is negative.
+    """
+
+    def __init__(self, act_bits: int, ends: Range, shrink: float = 1.0) -> None:
+        super().__init__()
+        self.act_bits, self.signed = act_bits, ends[0] < 0
+        self.clip_alpha = nn.Parameter(torch.tensor(shrink * max(-ends[0], ends[1]) or 1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = 2 ** (self.act_bits - self.signed) - 1
+        below = steps if self.signed else 0
+        return fake_quantize(x, _positive(self.clip_alpha) / steps, below, below + steps)
+
+
+def _positive(alpha: Tensor) -> Tensor:
+    """At least a small number; the gradient passes, so that training can lead back up."""
+    floor = alpha.detach().clamp(min=torch.finfo(alpha.dtype).eps)
+    return floor + (alpha - alpha.detach())

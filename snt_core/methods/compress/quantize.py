@@ -1,0 +1,141 @@
+r"""Uniform symmetric weight quantization, after training and during it.
+
+The scheme of the paper's weight quantization: Krishnamoorthi, 2018, arXiv:1806.08342, with the
+straight-through gradient of Bengio et al., 2013, arXiv:1308.3432. Works on any model::
+
+    from snt_core.methods.compress.quantize import fake_quantize_weights, freeze, quantize_weights
+
+    small = quantize_weights(my_model, weight_bits=4)  # my_model stays as it was
+    tuned = fake_quantize_weights(my_model, weight_bits=4)  # quantized in every forward pass:
+    train(tuned)  # any training loop fine-tunes it
+    small = freeze(tuned)  # plain model, quantized weights
+
+With b bits a weight w becomes scale * code,
+
+.. math:: scale = \frac{\max |w|}{2^{b-1} - 1}, \qquad
+          code = round(w / scale) \in [-(2^{b-1} - 1), 2^{b-1} - 1],
+
+halves rounded to even: :math:`2^b - 1` levels around an exact zero. The maximum is over the tensor,
+or with ``per_channel`` over each channel of axis 0 (the outputs). All weights of convolutions and
+linear layers are quantized, first and last included; biases and normalisation are not, nor is the
+packed ``in_proj_weight`` of ``nn.MultiheadAttention``. A quantized weight is kept as the
+floating-point number that its code stands for.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
+
+
+def codes(weight: Tensor, weight_bits: int, per_channel: bool = False) -> tuple[Tensor, Tensor]:
+    """Integer codes of a weight, and the scale that turns them back into numbers.
+
+    Args:
+        weight: any shape; with ``per_channel`` the channels on axis 0.
+        weight_bits: 2 to 8, sign included.
+        per_channel: a scale for each channel instead of one in all.
+
+    Returns:
+        Codes (int8, the weight's shape), and the scale (a scalar, or the shape C 1 1 ... of the C
+        channels): ``codes * scale`` is the quantized weight. All-zero weights have scale 1.
+
+    Raises:
+        ValueError: ``weight_bits`` is outside 2..8, or the weight is not finite.
+    """
+    if not weight.isfinite().all():
+        raise ValueError("the weight has entries that are not finite")
+    rounded, scale = _round(weight.detach(), checked_bits("weight_bits", weight_bits), per_channel)
+    return rounded.to(torch.int8), scale
+
+
+def fake_quantize_weights(
+    model: nn.Module, weight_bits: int, *, per_channel: bool = False
+) -> nn.Module:
+    """Copy of the model that quantizes its weights in each forward pass, so that it can be trained.
+
+    Each weight carries a ``torch.nn.utils.parametrize`` parametrization; the float weight behind it
+    is what an optimizer sees (``...parametrizations.weight.original``), the scale follows it, and
+    the gradient passes straight through. :func:`freeze` ends it.
+
+    Raises:
+        ValueError: ``weight_bits`` is outside 2..8.
+    """
+    checked_bits("weight_bits", weight_bits)
+    model = copy.deepcopy(model)
+    for module in list(model.modules()):
+        if isinstance(module, LAYERS):
+            quantizer = FakeQuantize(weight_bits, per_channel)
+            parametrize.register_parametrization(module, "weight", quantizer)
+    return model
+
+
+def freeze(model: nn.Module) -> nn.Module:
+    """Plain copy of a fake-quantized model: the same outputs, from ordinary quantized weights."""
+    model = copy.deepcopy(model)
+    for module in list(model.modules()):
+        if _is_fake_quantized(module):
+            # a copy shares its class with the original, and torch deletes `weight` from the class
+            shared = type(module)
+            module.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
+            parametrize.remove_parametrizations(module, "weight")
+            # torch puts the weight last: restore the order that the model had
+            for name in [name for name in module._parameters if name != "weight"]:
+                module._parameters[name] = module._parameters.pop(name)
+    return model
+
+
+def quantize_weights(model: nn.Module, weight_bits: int, *, per_channel: bool = False) -> nn.Module:
+    """Copy of the model with its weights rounded to the nearest level, without any training.
+
+    Raises:
+        ValueError: ``weight_bits`` is outside 2..8.
+    """
+    return freeze(fake_quantize_weights(model, weight_bits, per_channel=per_channel))
+
+
+class FakeQuantize(nn.Module):
+    """Rounds a weight to its levels; the gradient is that of the identity."""
+
+    def __init__(self, weight_bits: int, per_channel: bool) -> None:
+        super().__init__()
+        self.weight_bits, self.per_channel = weight_bits, per_channel
+
+    def forward(self, weight: Tensor) -> Tensor:
+        rounded, scale = _round(weight.detach(), self.weight_bits, self.per_channel)
+        # the difference is exactly 0, so the levels stay exact (w + (q - w) would miss them)
+        return rounded * scale + (weight - weight.detach())
+
+
+def _round(weight: Tensor, weight_bits: int, per_channel: bool) -> tuple[Tensor, Tensor]:
+    """Codes as floats, and the scale in a shape that broadcasts with them."""
+    top = 2 ** (weight_bits - 1) - 1
+    channels = len(weight) if per_channel else 1
+    scale = weight.abs().reshape(channels, -1).amax(1) / top
+    scale = scale.view(-1, *[1] * (weight.dim() - 1)) if per_channel else scale.squeeze()
+    # zeros have no scale; below the smallest normal number the reciprocal would overflow
+    scale = torch.where(scale < torch.finfo(weight.dtype).tiny, torch.ones_like(scale), scale)
+    # times the reciprocal, as torch's kernels do: division differs from them near ties
+    return (weight * (1 / scale)).round().clamp(-top, top), scale
+
+
+def _is_fake_quantized(module: nn.Module) -> bool:
+    if not parametrize.is_parametrized(module, "weight"):
+        return False
+    return any(isinstance(p, FakeQuantize) for p in module.parametrizations.weight)
+
+
+def checked_bits(name: str, bits: int) -> int:
+    """The bits as they are.
+
+    Raises:
+        ValueError: they are outside 2..8; the message names the argument.
+    """
+    if bits not in range(2, 9):
+        raise ValueError(f"{name} {bits} is outside 2..8")
+    return bits

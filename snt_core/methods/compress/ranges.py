@@ -1,0 +1,102 @@
+"""Where to clip activations: what the inputs of a model's layers span, and which range is best.
+
+::
+
+    from snt_core.methods.compress.ranges import extremes, histograms, quantiles
+
+    ranges = extremes(my_model, images)  # {"conv1": (-2.4, 2.7), ...}
+    counts = histograms(my_model, images, ranges)
+    quantiles(counts["conv1"], ranges["conv1"], 0.9999)  # (-2.1, 2.6)
+
+Values are counted in ``BINS`` equal bins, so that memory does not grow with the images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snt_core.methods.analysis.observe import observe
+from snt_core.methods.compress.quantize import LAYERS
+
+Range = tuple[float, float]
+BINS = 2**16  # 256 for each step of 8 bits, so that errors of close ranges differ
+SHRINK = [percent / 100 for percent in range(100, 0, -1)]
+
+
+def extremes(model: nn.Module, images: Tensor, **chunks: Any) -> dict[str, Range]:
+    """Smallest and largest input of each convolution and linear layer, widened to contain 0.
+
+    Args:
+        chunks: ``batch_size`` and ``preprocess`` of :func:`~snt_core.methods.analysis.observe`.
+
+    Returns:
+        The range by the layer's name, in the order in which images first reach the layers.
+
+    Raises:
+        ValueError: no image, an input is not finite, or images reach no such layer.
+    """
+    found: dict[str, Range] = {}
+
+    def see(name: str, x: Tensor) -> None:
+        low, high = found.get(name, (0.0, 0.0))
+        found[name] = min(low, x.min().item()), max(high, x.max().item())
+
+    names = [name for name, module in model.named_modules() if isinstance(module, LAYERS)]
+    observe(model, names, images, see, **chunks)
+    if not found:
+        raise ValueError("the images reach no convolution or linear layer of the model")
+    return found
+
+
+def histograms(
+    model: nn.Module, images: Tensor, ranges: dict[str, Range], **chunks: Any
+) -> dict[str, Tensor]:
+    """How many inputs of each layer fall in each of ``BINS`` equal bins of its range (float64)."""
+    counts: dict[str, Tensor] = {}
+
+    def see(name: str, x: Tensor) -> None:
+        # in pieces, since histc counts in float32 and stands still at 2**24
+        for piece in x.float().flatten().split(2**22):
+            found = torch.histc(piece, BINS, *ranges[name]).double()
+            counts[name] = counts[name] + found if name in counts else found
+
+    observe(model, ranges, images, see, **chunks)
+    return counts
+
+
+def quantiles(counts: Tensor, ends: Range, share: float) -> Range:
+    """The quantiles ``1 - share`` and ``share`` of a histogram, at the outer edges of their bins.
+
+    Args:
+        counts: of equal bins between ``ends``.
+        share: above 0.5 and up to 1.
+    """
+    low, high = ends
+    width = (high - low) / len(counts)
+    cumulated = counts.cumsum(0)
+    shares = torch.tensor([1 - share, share], dtype=counts.dtype, device=counts.device)
+    first, last = torch.searchsorted(cumulated, shares * cumulated[-1]).tolist()
+    return low + width * first, low + width * (last + 1)
+
+
+@torch.no_grad()
+def least_error(counts: Tensor, ends: Range, quantizer: Callable[[float], nn.Module]) -> nn.Module:
+    """The quantizer that has the least squared error on a histogram (ties: the widest range).
+
+    Args:
+        counts: of equal bins between ``ends``; the values in a bin count as its middle.
+        quantizer: makes one for each factor of ``SHRINK``, by which it shrinks the range.
+    """
+    low, high = ends
+    used = counts.nonzero().squeeze(1)
+    values = (low + (high - low) / len(counts) * (used + 0.5)).float()
+
+    def error(candidate: nn.Module) -> float:
+        missed = candidate.to(values.device)(values) - values
+        return (missed.square() * counts[used]).sum().item()
+
+    return min((quantizer(factor) for factor in SHRINK), key=error)

@@ -1,0 +1,102 @@
+"""What a compression gains in time: measured, and the mildest setting that gains enough.
+
+Works on any two models of the same input::
+
+    from snt_core.methods.compress.speed import solve_setting, speedup
+    from snt_core.methods.compress.token_vit import merge_tokens
+
+    print(speedup(my_model, merge_tokens(my_model, r=8), images))
+    r, measured = solve_setting(my_model, images, 1.9, merge_tokens, range(25))
+
+Times are those of this machine at this moment, in the number format of the surrounding autocast.
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Setting = TypeVar("Setting")
+
+
+def speedup(model: nn.Module, compressed: nn.Module, images: Tensor, *, repeats: int = 11) -> float:
+    """Forward time of ``model`` over that of ``compressed``: above 1 where compression gains.
+
+    The two run in turn, so that both feel what else the machine does; the median of the ratios of
+    the pairs counts.
+
+    Args:
+        model: left as it was; copies of both are timed, in eval mode and without gradients.
+        compressed: likewise.
+        images: one batch, B C H W, on the models' device.
+        repeats: pairs that are timed, after one that is not.
+
+    Raises:
+        ValueError: ``repeats`` is less than 1.
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats {repeats} must be at least 1")
+    plain, fast = copy.deepcopy(model).eval(), copy.deepcopy(compressed).eval()
+    pairs = [(_seconds(plain, images), _seconds(fast, images)) for _ in range(repeats + 1)]
+    return statistics.median(slow / quick for slow, quick in pairs[1:])
+
+
+def solve_setting(
+    model: nn.Module,
+    images: Tensor,
+    target: float,
+    compress: Callable[[nn.Module, Setting], nn.Module],
+    settings: Sequence[Setting],
+    *,
+    repeats: int = 11,
+) -> tuple[Setting, float]:
+    """The mildest setting whose speed-up reaches the target, by bisection.
+
+    Args:
+        model: as in :func:`speedup`.
+        images: as in :func:`speedup`.
+        target: speed-up to reach, > 0.
+        compress: from the model and a setting to a new model, e.g. ``merge_tokens``.
+        settings: from the mildest to the strongest, each faster than the one before.
+        repeats: as in :func:`speedup`.
+
+    Returns:
+        The setting, and the speed-up that was measured with it.
+
+    Raises:
+        ValueError: no setting is fast enough, or an argument is out of range.
+    """
+    if not target > 0 or len(settings) == 0:
+        raise ValueError(f"target {target} must be > 0, and settings {settings!r} not be empty")
+    measured: dict[int, float] = {}
+
+    def measure(i: int) -> float:
+        measured[i] = speedup(model, compress(model, settings[i]), images, repeats=repeats)
+        return measured[i]
+
+    found = bisect_left(range(len(settings)), target, key=measure)
+    if found == len(settings):
+        best = max(measured.values())
+        raise ValueError(f"speed-up {target} is out of reach: {best:.3g} is the largest found")
+    return settings[found], measured[found]
+
+
+def _seconds(model: nn.Module, images: Tensor) -> float:
+    _wait(images)
+    start = time.perf_counter()
+    with torch.no_grad():
+        model(images)
+    _wait(images)
+    return time.perf_counter() - start
+
+
+def _wait(images: Tensor) -> None:
+    if images.device.type != "cpu":  # kernels are queued, and the queue is what takes the time
+        torch.accelerator.synchronize(images.device)

@@ -1,0 +1,129 @@
+r"""The loss around a trained net, on a plane through its weights (as in the paper's Fig. 3).
+
+Filter-normalised random directions of Li et al., 2018, arXiv:1712.09913::
+
+    from snt_core.methods.curvature.surface import loss_surface
+
+    found = loss_surface(my_model, images, labels, span=0.5, points=11)  # images B C H W normalised
+    plt.contourf(found.betas, found.alphas, found.losses)
+
+At :math:`(\alpha, \beta)` every weight w of a convolution or linear layer becomes
+:math:`w + \alpha d + \beta e`, with d and e Gaussian and scaled filter by filter,
+
+.. math:: d_i \leftarrow \frac{d_i}{|d_i|} |w_i|,
+
+a filter i being what belongs to one index of the weight's first axis (an output). So a step of 1 is
+as long as the weights themselves, and nets whose weights differ in scale can be compared. All else
+stays where it is: biases, normalisation, the gamma, beta and zeta of Eq. (1), embeddings, and the
+packed ``in_proj_weight`` of ``nn.MultiheadAttention``. BatchNorm uses its
+running statistics everywhere on the plane.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+from torch.func import functional_call
+
+from snt_core.methods.compress.prune import prunable
+from snt_core.methods.curvature.hessian import Preprocess
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSurface:
+    """Loss on a square around the weights.
+
+    Attributes:
+        alphas: P steps along the first direction, ascending, 0 in the middle.
+        betas: P steps along the second.
+        losses: P x P mean cross-entropies in nats, ``losses[i][j]`` at ``alphas[i], betas[j]``.
+        n_samples: images that the loss is averaged over.
+    """
+
+    alphas: list[float]
+    betas: list[float]
+    losses: list[list[float]]
+    n_samples: int
+
+
+def loss_surface(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    span: float = 1.0,
+    points: int = 21,
+    seed: int = 0,
+    batch_size: int = 128,
+    preprocess: Preprocess | None = None,
+) -> LossSurface:
+    """Mean cross-entropy on a ``points`` x ``points`` grid, in eval mode.
+
+    Takes ``points**2`` passes over the images. The middle is the loss of the model itself.
+
+    Args:
+        model: classifier, B C H W -> B classes; a copy is moved, so that it is left as it was even
+            if this is interrupted.
+        images: N C H W, in the model's dtype after ``preprocess``.
+        labels: N class indices.
+        span: steps run from -span to span; Li et al. show 1.
+        points: odd, at least 3.
+        seed: of the two directions, drawn on the CPU so that devices agree.
+        batch_size: images in a chunk; changes memory and speed only.
+        preprocess: applied to each chunk on the model's device, e.g. uint8 to normalised floats.
+
+    Raises:
+        ValueError: a loss is not finite, no convolution or linear layer, argument out of range.
+    """
+    if not 0 < span < math.inf or points < 3 or points % 2 == 0:
+        raise ValueError(f"span {span} must be > 0, and points {points} odd and >= 3")
+    if batch_size < 1 or len(images) == 0 or len(images) != len(labels):
+        sizes = f"{len(images)} images, {len(labels)} labels, batch_size {batch_size}"
+        raise ValueError(f"{sizes}: need a label for each image, and none of the three 0")
+    model = copy.deepcopy(model).eval()
+    weights = {name: w.detach() for name, w in prunable(model).items()}
+    if not weights:
+        raise ValueError("the model has no convolution or linear layer to move")
+    generator = Generator().manual_seed(seed)
+    first, second = (
+        {name: filter_direction(w, generator) for name, w in weights.items()} for _ in range(2)
+    )
+    device = next(iter(weights.values())).device
+    chunks = list(zip(images.split(batch_size), labels.split(batch_size), strict=True))
+    half = points // 2
+    steps = [span * i / half for i in range(-half, half + 1)]
+
+    def loss(alpha: float, beta: float) -> float:
+        moved = {n: w + alpha * first[n] + beta * second[n] for n, w in weights.items()}
+        total = 0.0
+        for x, y in chunks:
+            x = x.to(device) if preprocess is None else preprocess(x.to(device))
+            logits = functional_call(model, moved, (x,))
+            total += F.cross_entropy(logits.double(), y.to(device), reduction="sum").item()
+        if not math.isfinite(total):
+            raise ValueError(f"the loss at ({alpha}, {beta}) is not finite: try a smaller span")
+        return total / len(images)
+
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        losses = [[loss(alpha, beta) for beta in steps] for alpha in steps]
+    return LossSurface(alphas=steps, betas=steps, losses=losses, n_samples=len(images))
+
+
+def filter_direction(weight: Tensor, generator: Generator) -> Tensor:
+    """Gaussian direction whose every filter is as long as the weight's.
+
+    Args:
+        weight: filters on axis 0; any further axes.
+        generator: on the CPU.
+
+    Returns:
+        The weight's shape, dtype and device; zeros where a filter is all zeros.
+    """
+    direction = torch.randn(weight.shape, generator=generator).to(weight)
+    lengths, own = (x.flatten(1).norm(dim=1) for x in (weight.detach(), direction))
+    return direction * (lengths / own).view(-1, *[1] * (weight.ndim - 1))

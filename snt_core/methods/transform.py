@@ -1,0 +1,97 @@
+"""The paper's contribution and nothing else: Eq. (1) and the pre-activation order (section 4).
+
+from snt_core.methods.transform import SNTActivation
+block = nn.Sequential(SNTActivation(64), nn.Conv2d(64, 64, 3, padding=1), nn.BatchNorm2d(64))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+
+def snt_activation(x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor) -> Tensor:
+    """Eq. (1): `x - gamma + zeta` where `x > gamma`, else `beta * (x - gamma) + zeta`.
+
+    All four must broadcast against each other.
+    """
+    shifted = x - gamma
+    return torch.where(shifted > 0, shifted, beta * shifted) + zeta
+
+
+class SNTActivation(nn.Module):
+    """PReLU between two learnable shifts, one triple (gamma, beta, zeta) per channel.
+
+    Args:
+        channels: size of the axis that the triples belong to.
+        dim: that axis; 1 for images `B C H W`, -1 for tokens `B N C`.
+
+    Starts as a leaky ReLU: gamma = zeta = 0, beta = 0.25 (PReLU's usual start; the paper gives
+    none). `fused` asks for the one-pass kernel, which has no second derivative.
+    """
+
+    def __init__(self, channels: int, *, dim: int = 1) -> None:
+        super().__init__()
+        self.dim = dim
+        self.fused = False
+        self.gamma = nn.Parameter(torch.zeros(channels))
+        self.beta = nn.Parameter(torch.full((channels,), 0.25))
+        self.zeta = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.fused:
+            return _fused(x, self.gamma, self.beta, self.zeta, self.dim)
+        return _along(snt_activation, x, self.gamma, self.beta, self.zeta, self.dim)
+
+
+def _along(
+    formula: Callable[..., Tensor], x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor, dim: int
+) -> Tensor:
+    """The formula with one triple for each position of `dim`."""
+    shape = [1] * x.ndim
+    shape[dim] = -1
+    # In the input's dtype: a float32 parameter would lift a bfloat16 activation to float32.
+    return formula(x, *(p.to(x.dtype).view(shape) for p in (gamma, beta, zeta)))
+
+
+def _fused(x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor, dim: int) -> Tensor:
+    """One pass each way: our own kernel on a CPU, a compiled one elsewhere."""
+    if x.device.type != "cpu":
+        return _along(_compiled(), x, gamma, beta, zeta, dim)
+    from snt_core.fast.fused import eq1
+
+    y = eq1(x, gamma, beta, zeta, dim)
+    return _along(snt_activation, x, gamma, beta, zeta, dim) if y is None else y
+
+
+@cache
+def _compiled():
+    # A kernel for each shape: which kernel of dynamic shapes runs depends on the shapes before it,
+    # and with it the last bits. A net can have more shapes (MobileNet-V1: 10, and as many without
+    # gradients) than torch compiles by default (8), and runs the others as plain operations.
+    config = torch._dynamo.config
+    config.recompile_limit = config.accumulated_recompile_limit
+    return torch.compile(snt_activation, dynamic=False)
+
+
+def fuse(model: nn.Module, on: bool = True) -> nn.Module:
+    """Switch what has a one-pass kernel (it has a `fused`) to it, or back, in place."""
+    for module in model.modules():
+        if hasattr(module, "fused"):
+            module.fused = on
+    return model
+
+
+def is_preact(variant: str) -> bool:
+    """Whether activations stand before the linear layers: in `preact` and `snt`, not in `base`."""
+    return variant != "base"
+
+
+def activation(
+    variant: str, channels: int, *, dim: int = 1, plain: Callable[[], nn.Module] = nn.ReLU
+) -> nn.Module:
+    """Eq. (1) in `snt` and its kin (`snt-...`), `plain` in `base` and `preact`."""
+    return SNTActivation(channels, dim=dim) if variant.startswith("snt") else plain()

@@ -1,0 +1,70 @@
+"""The benchmarks' rows, and how they stand to their targets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from snt_core.common.errors import UserError
+
+LIMITS = {
+    "gemm_fp32_gflops": "matrix product, float32 (GFLOP/s)",
+    "gemm_bf16_gflops": "matrix product, bfloat16 (GFLOP/s)",
+    "copy_gb_per_s": "copy (GB/s, read and written)",
+}
+
+
+def benchmarks(folder: Path) -> pd.DataFrame:
+    """A row per comparison, in the order of `targets.csv`: work, ours, peer, unit, ratio, runs,
+    machine, commit, and the dicts `also` and `limits`.
+
+    Raises:
+        UserError: `folder` holds no results.
+    """
+    rows: list[dict[str, Any]] = []
+    for file in sorted(folder.glob("results/*.json")):
+        rows += json.loads(file.read_text())
+    if not rows:
+        raise UserError(f"no results in {folder / 'results'}; run 'make bench'")
+    frame = pd.DataFrame(rows)
+    order = list(dict.fromkeys(pd.read_csv(folder / "targets.csv").work))
+    known = frame.work.map(lambda work: order.index(work) if work in order else len(order))
+    return frame.iloc[known.argsort(kind="stable")].reset_index(drop=True)
+
+
+def against_targets(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """A row per target: work, measure, measured, target, met. What was not measured is NaN."""
+    targets = pd.read_csv(folder / "targets.csv")
+    rows = {
+        row.work: {"ours": row.ours, "ratio": row.ratio, **row.also} for row in frame.itertuples()
+    }
+    measured = [rows.get(t.work, {}).get(t.measure) for t in targets.itertuples()]
+    targets["measured"] = pd.to_numeric(pd.Series(measured), errors="coerce")
+    less = targets.sense == "<="
+    met = (targets.measured <= targets.target).where(less, targets.measured >= targets.target)
+    targets["met"] = met.map({True: "yes", False: "no"}).where(targets.measured.notna(), "not run")
+    targets["target"] = targets.sense + " " + targets.target.map("{:g}".format)
+    return targets[["work", "measure", "measured", "target", "met"]]
+
+
+def machine_limits(frame: pd.DataFrame) -> pd.DataFrame:
+    """What one core could do at most, median over the areas' own readings."""
+    readings = pd.DataFrame(list(frame.limits)).median()
+    return pd.DataFrame({"limit": [LIMITS[key] for key in readings.index], "measured": readings})
+
+
+def asides(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row per number that was measured beside a comparison: work, what, measured."""
+    flat = {
+        row.work: pd.json_normalize(row.also, sep=", ").iloc[0]
+        for row in frame.itertuples()
+        if row.also
+    }
+    return pd.DataFrame(
+        {"work": work, "what": name.replace("_", " "), "measured": value}
+        for work, values in flat.items()
+        for name, value in values.items()
+    )

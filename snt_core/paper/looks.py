@@ -1,0 +1,44 @@
+"""The look that all figures share."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from snt_core.paper.recipes import LABELS
+
+# Colour-blind safe (Okabe and Ito) and told apart by marker and dash as well.
+COLOURS = {
+    "adam": "#0072B2",
+    "sam": "#D55E00",
+    "preact": "#CC79A7",
+    "arch": "#009E73",
+    "untrained": "0.5",
+}
+MARKERS = {"adam": "o", "sam": "s", "preact": "^", "arch": "D", "untrained": "v"}
+DASHES = {"adam": "-", "sam": "--", "preact": ":", "arch": "-.", "untrained": (0, (1, 3))}
+PAPER = {"marker": "x", "ms": 9, "mew": 2, "color": "0.35", "ls": ""}  # the paper's own values
+
+
+def style() -> None:
+    """The book's look: SVG, white ground, text as text."""
+    sns.set_theme(context="notebook", style="whitegrid")
+    mpl.rcParams.update({"svg.fonttype": "none", "figure.dpi": 100, "font.size": 11})
+    try:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+    except ImportError:
+        return
+    set_matplotlib_formats("svg", facecolor="white", bbox_inches="tight")
+
+
+def lines(ax: Axes, frame: pd.DataFrame, x: str, y: str, *, mark: bool = True) -> None:
+    """Mean over seeds for each approach, and the range of the seeds behind it."""
+    for approach in [a for a in COLOURS if a in set(frame.approach)]:
+        stats = frame[frame.approach == approach].groupby(x)[y].agg(["mean", "min", "max"])
+        look = {"color": COLOURS[approach], "marker": MARKERS[approach] if mark else "", "ms": 5}
+        look["ls"] = DASHES[approach]
+        ax.plot(stats.index, stats["mean"], label=LABELS[approach], **look)
+        ax.fill_between(stats.index, stats["min"], stats["max"], color=look["color"], alpha=0.15)
+    ax.legend()

@@ -1,0 +1,61 @@
+"""How evenly the levels of quantization are used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from snt_core.runs.kinds.context import Outcome, Place
+from snt_core.runs.kinds.measurement import Measurement
+from snt_core.runs.spec import within
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntropySpec(Measurement):
+    """Entropy, in bits, of the codes of weights and of layer inputs on training images."""
+
+    kind: ClassVar[str] = "entropy"
+    schema: ClassVar[int] = 1
+
+    weight_bits: int = 4
+    act_bits: int = 4
+    n_samples: int
+
+    def __post_init__(self) -> None:
+        within("weight_bits", self.weight_bits, 2, 8)
+        within("act_bits", self.act_bits, 2, 8)
+
+    def work(self) -> float:
+        return float(self.n_samples)
+
+    def carry_out(self, place: Place) -> Outcome:
+        from snt_core.methods.analysis.entropy import activation_entropy, weight_entropy
+
+        images, _, preprocess = place.sample(self, self.n_samples)
+        model = place.net(self)
+        parts = {
+            "weights": weight_entropy(model, weight_bits=self.weight_bits),
+            "activations": activation_entropy(
+                model, images, act_bits=self.act_bits, preprocess=preprocess
+            ),
+        }
+        metrics = {
+            part: {
+                "mean": found.mean,
+                "layers": found.layers,
+                "histogram": _shares(found.counts.values()),
+            }
+            for part, found in parts.items()
+        }
+        return Outcome(metrics=metrics, n_samples=len(images))
+
+    @staticmethod
+    def headline(metrics: dict[str, Any]) -> dict[str, float]:
+        return {part: found["mean"] for part, found in metrics.items()}
+
+
+def _shares(counts: Iterable[list[int]]) -> list[float]:
+    """How often each code occurs in all layers together."""
+    sums = [sum(codes) for codes in zip(*counts, strict=True)]
+    return [n / sum(sums) for n in sums]

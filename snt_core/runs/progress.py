@@ -1,0 +1,63 @@
+"""Progress of long work: bars with an ETA on a terminal, a line a run elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from snt_core.runs.plan import Step
+from snt_core.runs.spec import Spec, root, run_id
+
+
+def title(spec: Spec) -> str:
+    net = root(spec)
+    return f"{spec.kind} {net.model} {net.approach} {net.data} seed {net.seed}"
+
+
+class Display:
+    """Context that shows how far the runs of a plan are; hand its `report` to the runner."""
+
+    def __init__(self, todo: Sequence[Step], console: Console) -> None:
+        self.console = console
+        self.total = len(todo)
+        self.finished: set[str] = set()
+        self.bars: dict[str, TaskID] = {}
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> Display:
+        self.progress.start()
+        self.all = self.progress.add_task(f"{self.total} runs", total=self.total)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.progress.stop()
+
+    def report(self, spec: Spec, share: float) -> None:
+        name = run_id(spec)
+        if name in self.finished:
+            return
+        if name not in self.bars:
+            self.bars[name] = self.progress.add_task(title(spec), total=1.0)
+        self.progress.update(self.bars[name], completed=share)
+        if share >= 1.0:
+            self.finished.add(name)
+            self.progress.remove_task(self.bars[name])
+            self.progress.update(self.all, completed=len(self.finished))
+            self.progress.console.print(
+                f"{len(self.finished)}/{self.total} {title(spec)}: finished"
+            )

@@ -1,0 +1,91 @@
+"""Where, when and with what a run happened."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+import time
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+import torch
+
+import snt_core
+from snt_core.common.files import PROJECT
+from snt_core.training.engine import Engine
+
+
+def git_state() -> dict[str, Any]:
+    """Commit of the project and whether the code that computes differs from it."""
+
+    def git(*words: str) -> str | None:
+        command = ["git", "-C", str(PROJECT), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    try:
+        changed = git("status", "--porcelain", "--", "snt_core")
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "dirty": None if changed is None else bool(changed),
+        }
+    except FileNotFoundError:
+        return {"commit": None, "dirty": None}
+
+
+@cache
+def _git_state() -> dict[str, Any]:
+    # Once per process: the code that a process runs is the code that it started with.
+    return git_state()
+
+
+class Clock:
+    """Started with a run; `provenance` closes it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.started = datetime.now(UTC)
+        self.clock = time.monotonic()
+        _git_state()
+        if engine.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+
+    @property
+    def session(self) -> dict[str, Any]:
+        """What this process knows as it starts: code, versions, device, time."""
+        return {
+            **_git_state(),
+            "snt_core": snt_core.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "platform": platform.platform(terse=True),
+            "device": self.engine.name,
+            "started": self.started.isoformat(timespec="seconds"),
+        }
+
+    def provenance(
+        self, *, earlier: float, interrupted: list[dict[str, Any]], **facts: Any
+    ) -> dict[str, Any]:
+        """`facts` of the run and those that this clock knows.
+
+        `earlier` is the work, in seconds, of the processes that were interrupted before this one;
+        `interrupted` are their sessions.
+        """
+        return {
+            **self.session,
+            "interrupted": interrupted,
+            "threads": torch.get_num_threads(),
+            **facts,
+            "seconds": round(time.monotonic() - self.clock + earlier, 2),
+            "peak_memory_mb": round(peak_memory(self.engine.device) / 2**20),
+        }
+
+
+def peak_memory(device: str) -> int:
+    """Bytes: of the card, or of this process so far."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if platform.system() == "Darwin" else peak * 1024

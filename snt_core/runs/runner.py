@@ -1,0 +1,216 @@
+"""Runs what is missing, once, in this process or in several."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import nullcontext
+from pathlib import Path
+
+from snt_core.common.errors import UserError
+from snt_core.runs.plan import is_diverged, pending
+from snt_core.runs.spec import Spec, record_name, root
+from snt_core.runs.store import Record, Store
+from snt_core.training import ranks
+from snt_core.training.engine import Engine, detect, keep_memory
+
+Report = Callable[[Spec, float], None]  # a run and its share done; 1.0 once its record stands
+
+
+def silent(spec: Spec, share: float) -> None:
+    """Report nothing."""
+
+
+def run_all(
+    specs: Iterable[Spec],
+    store: Store,
+    *,
+    profile: str,
+    engine: Engine | None = None,
+    workers: int = 1,
+    report: Report = silent,
+) -> list[Record]:
+    """Records of `specs`, in order; those missing are made first and stored as they come.
+
+    With `workers` > 1 each run has a process of its own; runs that another process has under
+    way are waited for, never repeated. Under torchrun every rank calls this; one run at a time is
+    shared by all of them.
+    """
+    specs = list(specs)
+    todo = ranks.from_main(lambda: pending(specs, store))
+    if todo:
+        engine = engine or detect()
+        _see_data(todo)
+        if ranks.count() > 1:
+            for spec in todo:
+                _run_on_ranks(spec, store, engine, profile, report)
+        elif workers > 1 and len(todo) > 1:
+            _in_parallel(todo, store, engine, profile, min(workers, len(todo)), report)
+        else:
+            for spec in todo:
+                run(spec, store, engine, profile, report)
+    records = [store.get(spec) for spec in specs]
+    return [record for record in records if record is not None]
+
+
+def _see_data(todo: Iterable[Spec]) -> None:
+    """Find, check and decode every data set first, so that a missing one is said before work."""
+    from snt_core.data.load import load
+
+    nets = [root(spec) for spec in todo if spec.needs_data]
+    for name, val_size in sorted({(net.data, net.val_size) for net in nets}):
+        load(name, val_size)
+
+
+def run(spec: Spec, store: Store, engine: Engine, profile: str, report: Report = silent) -> Record:
+    """Carry out one run, its training's weights being there, and store its record."""
+    while True:
+        with store.lock(spec) as mine:
+            if mine:
+                record = _settled(spec, store)
+                if record is None:
+                    record = _carry_out(spec, store, engine, profile, report)
+                store.clear(spec)
+                report(spec, 1.0)
+                return record
+        report(spec, store.progress(spec))
+        time.sleep(0.5)
+
+
+def _run_on_ranks(spec: Spec, store: Store, engine: Engine, profile: str, report: Report) -> Record:
+    """As `run`, on all ranks together: they carry out alike, and rank 0 alone writes."""
+    with store.lock(spec) if ranks.is_main() else nullcontext(True) as mine:
+        if not ranks.from_main(lambda: mine):
+            raise UserError(f"{record_name(spec)} is under way in another process; wait for it")
+        record = ranks.from_main(lambda: _settled(spec, store))
+        if record is None:
+            record = _carry_out(spec, store, engine, profile, report)
+        if ranks.is_main():
+            store.clear(spec)
+            report(spec, 1.0)
+        ranks.from_main(lambda: None)  # none goes on before the record and weights are there
+    return record
+
+
+def _settled(spec: Spec, store: Store) -> Record | None:
+    """The record of `spec`, unless it or the weights that it should have left are missing."""
+    record = store.get(spec)
+    lost = spec.leaves_weights and not store.weights_path(spec).exists()
+    return None if record and lost and record.status == "done" else record
+
+
+def _carry_out(spec: Spec, store: Store, engine: Engine, profile: str, report: Report) -> Record:
+    import torch
+
+    from snt_core.runs.kinds.context import Outcome, Place
+    from snt_core.runs.provenance import Clock
+
+    last = 0.0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        if ranks.is_main() and time.monotonic() - last > 0.5:
+            last = time.monotonic()
+            store.put_progress(spec, done, total)
+            report(spec, done / total)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(engine.threads)
+    keep_memory()
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32 wherever a measurement says so
+    try:
+        clock = Clock(engine)
+        interrupted = ranks.from_main(lambda: store.begin_session(spec, clock.session))
+        place = Place(store, engine, progress)
+        if root(spec) is not spec and is_diverged(root(spec), store):
+            outcome = Outcome(metrics={}, n_samples=0, status="diverged")
+        else:
+            outcome = spec.carry_out(place)
+        provenance = clock.provenance(
+            earlier=outcome.earlier,
+            interrupted=interrupted,
+            dtype=outcome.dtype,
+            fused=outcome.fused,
+            seed=root(spec).seed,
+            ranks=ranks.count(),
+            data_digest=place.data(spec).digest if spec.needs_data else None,
+            resumed_at_step=outcome.resumed_at_step,
+        )
+    finally:
+        torch.set_num_threads(threads)
+    record = Record(
+        spec=spec,
+        profile=profile,
+        status=outcome.status,
+        metrics=outcome.metrics,
+        n_samples=outcome.n_samples,
+        provenance=provenance,
+    )
+    if ranks.is_main():
+        store.put(record)
+    return record
+
+
+def _in_parallel(
+    todo: list[Spec], store: Store, engine: Engine, profile: str, workers: int, report: Report
+) -> None:
+    """Trainings first; a measurement is handed out as soon as its weights are there."""
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_follow, initargs=(os.getpid(),)
+    )
+    nets = [spec for spec in todo if root(spec) is spec]
+    waiting = [spec for spec in todo if spec not in nets]
+    running: dict[Future, Spec] = {}
+
+    def hand_out(ready: Iterable[Spec]) -> None:
+        for spec in ready:
+            running[pool.submit(_work, spec, store.folder, engine, profile)] = spec
+
+    with pool:
+        try:
+            hand_out(nets)
+            hand_out([spec for spec in waiting if root(spec) not in nets])
+            while running:
+                done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in done:
+                    spec = running.pop(future)
+                    future.result()
+                    report(spec, 1.0)
+                    hand_out([child for child in waiting if root(child) == spec])
+                for spec in running.values():
+                    if share := store.progress(spec):
+                        report(spec, share)
+        except BaseException:
+            # Others' work is safe in their checkpoints; waiting for it could take hours.
+            for process in list(pool._processes.values()):
+                process.kill()
+            raise
+
+
+def _work(spec: Spec, folder: Path, engine: Engine, profile: str) -> None:
+    try:
+        run(spec, Store(folder), engine, profile)
+    except UserError:
+        raise
+    except Exception as error:
+        net = root(spec)
+        raise UserError(
+            f"{spec.kind} of {net.model} {net.approach} on {net.data}, seed {net.seed}, failed: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _follow(parent: int) -> None:
+    """End with the parent, however and whenever it ends, so that no orphan keeps a run locked."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,241 @@
+"""Records, weights and states under way, in one folder.
+
+records/<profile>/<kind>-<id>.json   what a run found; small, committed
+weights/<id>.safetensors             what a training left
+runs/<id>/                           checkpoint, progress and lock of a run under way
+quarantine/                          files that failed their check, never used again
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snt_core.common.errors import UserError
+from snt_core.common.files import atomic_write, store_dir
+from snt_core.runs.kinds import from_dict, spec_class
+from snt_core.runs.spec import Spec, canonical, record_name, run_id, to_dict
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One run that happened.
+
+    `status` is "done" or "diverged"; `metrics` belong to the kind of run; `n_samples` is the
+    number of images behind the metrics; `provenance` says where, when and how.
+    """
+
+    spec: Spec
+    profile: str
+    status: str
+    metrics: dict[str, Any]
+    n_samples: int
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return run_id(self.spec)
+
+    @property
+    def name(self) -> str:
+        return record_name(self.spec)
+
+    def to_json(self) -> str:
+        parent = getattr(self.spec, "parent", None)
+        body = {
+            "format": FORMAT,
+            "id": self.id,
+            "kind": self.spec.kind,
+            "schema": self.spec.schema,
+            "profile": self.profile,
+            "status": self.status,
+            "spec": to_dict(self.spec),
+            "metrics": self.metrics,
+            "n_samples": self.n_samples,
+            "provenance": self.provenance,
+            "parents": [run_id(parent)] if parent else [],
+        }
+        return json.dumps({**body, "checksum": _checksum(body)}, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Record:
+        """Raises ValueError, with the reason, for anything that `to_json` did not write."""
+        try:
+            body = json.loads(text)
+            checksum = body.pop("checksum")
+        except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
+            raise ValueError("it is not a whole record") from error
+        if checksum != _checksum(body):
+            raise ValueError("its content does not match its checksum")
+        if body["format"] != FORMAT:
+            raise ValueError(f"its format is {body['format']}, this version reads {FORMAT}")
+        spec = from_dict(body["kind"], body["spec"])
+        return cls(
+            spec=spec,
+            **{k: body[k] for k in ("profile", "status", "metrics", "n_samples", "provenance")},
+        )
+
+
+def _checksum(body: dict[str, Any]) -> str:
+    return hashlib.sha256(canonical(body).encode()).hexdigest()
+
+
+class Store:
+    """A folder of runs. Several processes may read and write it at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    # records ---------------------------------------------------------------------------------
+
+    def get(self, spec: Spec) -> Record | None:
+        """The record of `spec`, under whatever profile it was run, or None."""
+        found = sorted(self.folder.glob(f"records/*/{record_name(spec)}.json"))
+        return self._read(found[0]) if found else None
+
+    def put(self, record: Record) -> Path:
+        path = self.folder / "records" / record.profile / f"{record.name}.json"
+        atomic_write(path, record.to_json().encode())
+        return path
+
+    def names(self) -> set[str]:
+        """`<kind>-<id>` of every record, without reading them."""
+        return {path.stem for path in self.folder.glob("records/*/*.json")}
+
+    def records(self, profile: str = "*") -> list[Record]:
+        """Every record of a profile (default: of all) that this version's schemas still read."""
+        paths = sorted(self.folder.glob(f"records/{profile}/*.json"))
+        return [record for path in paths if (record := self._read(path))]
+
+    def _read(self, path: Path) -> Record | None:
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if _superseded(text):
+            return None
+        try:
+            record = Record.from_json(text)
+            if record.name != path.stem:
+                raise ValueError(f"its content belongs to {record.name}")
+            return record
+        except (ValueError, KeyError, UserError) as error:
+            aside = self.folder / "quarantine" / path.name
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, aside)
+            raise UserError(
+                f"record {path} cannot be trusted ({error}); it was set aside as {aside}: "
+                f"restore it with 'git checkout -- {path}', or run it again"
+            ) from error
+
+    # weights ---------------------------------------------------------------------------------
+
+    def weights_path(self, spec: Spec) -> Path:
+        return self.folder / "weights" / f"{run_id(spec)}.safetensors"
+
+    def put_weights(self, spec: Spec, state: dict[str, Tensor]) -> None:
+        from safetensors.torch import save
+
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+        atomic_write(self.weights_path(spec), save(plain, metadata={"id": run_id(spec)}))
+
+    def get_weights(self, spec: Spec) -> dict[str, Tensor]:
+        """State dict of a training. Raises UserError when missing, damaged or another run's."""
+        from safetensors import SafetensorError, safe_open
+
+        path = self.weights_path(spec)
+        try:
+            with safe_open(path, framework="pt") as file:
+                owner = (file.metadata() or {}).get("id")
+                if owner != run_id(spec):
+                    raise UserError(f"weights {path} belong to run {owner}; remove the file")
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise UserError(
+                f"weights {path} are missing or damaged ({error}); train {run_id(spec)} again "
+                f"with 'snt run'"
+            ) from error
+
+    # under way -------------------------------------------------------------------------------
+
+    def run_dir(self, spec: Spec) -> Path:
+        return self.folder / "runs" / run_id(spec)
+
+    def checkpoint(self, spec: Spec) -> Path:
+        return self.run_dir(spec) / "checkpoint.pt"
+
+    def is_begun(self, spec: Spec) -> bool:
+        """Whether an interrupted process left something to go on from."""
+        return any(self.run_dir(spec).glob("checkpoint*"))
+
+    def begin_session(self, spec: Spec, facts: dict[str, Any]) -> list[dict[str, Any]]:
+        """Note `facts` of the process that now carries out the run.
+
+        Returns those of the processes before it, whose checkpoint it goes on from, if any.
+        """
+        path = self.run_dir(spec) / "sessions.json"
+        earlier = []
+        if self.is_begun(spec) and path.exists():
+            earlier = json.loads(path.read_text())
+        atomic_write(path, json.dumps([*earlier, facts]).encode())
+        return earlier
+
+    @contextmanager
+    def lock(self, spec: Spec) -> Iterator[bool]:
+        """Whether this process now owns the run; the owner's death, however sudden, frees it."""
+        folder = self.run_dir(spec)
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / "lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+    def is_running(self, spec: Spec) -> bool:
+        if not (self.run_dir(spec) / "lock").exists():
+            return False
+        with self.lock(spec) as free:
+            return not free
+
+    def put_progress(self, spec: Spec, done: int, total: int) -> None:
+        """How far a run is, for any process to see. Best effort: not synced."""
+        path = self.run_dir(spec) / "progress.json"
+        path.write_text(json.dumps({"done": done, "total": total}))
+
+    def progress(self, spec: Spec) -> float:
+        """Share of a run under way that is done, in [0, 1]."""
+        try:
+            state = json.loads((self.run_dir(spec) / "progress.json").read_text())
+            return state["done"] / state["total"]
+        except (OSError, ValueError, KeyError, ZeroDivisionError):
+            return 0.0
+
+    def clear(self, spec: Spec) -> None:
+        """Remove what only an unfinished run needs. The caller holds the lock."""
+        shutil.rmtree(self.run_dir(spec), ignore_errors=True)
+
+
+def open_store(folder: str | Path = "") -> Store:
+    """The store in `folder`; where that is empty, in `SNT_STORE`, else in the project's `data/`."""
+    return Store(Path(folder).expanduser() if folder else store_dir())
+
+
+def _superseded(text: str) -> bool:
+    """Whether a record was written under an older schema of its kind; such a one is history."""
+    try:
+        body = json.loads(text)
+        return body["schema"] < spec_class(body["kind"]).schema
+    except (json.JSONDecodeError, KeyError, TypeError, UserError):
+        return False

@@ -1,0 +1,301 @@
+"""The one training loop, for pretraining and fine-tuning alike, and the evaluation.
+
+Randomness is a function of (seed, purpose, step), never of what ran before, so a resumed run
+draws what the uninterrupted one would have drawn.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from snt_core.common.errors import UserError
+from snt_core.data.augment import generator
+from snt_core.data.load import Dataset, Draw, Facts, Split, normalise
+from snt_core.fast import graphs
+from snt_core.methods.sam import SAM
+from snt_core.methods.transform import SNTActivation, fuse
+from snt_core.runs.spec import Recipe
+from snt_core.training import ranks
+from snt_core.training.engine import Engine
+from snt_core.training.state import State
+
+if TYPE_CHECKING:
+    from snt_core.data.imagenet import Streamed
+
+CHECK_EVERY = 20  # steps between looks at the loss and the clock
+SAVE_EVERY = 30.0  # seconds of work between checkpoints
+WORTH_COMPILING = 20_000  # images passed; fewer do not earn back the seconds that Triton takes
+
+Progress = Callable[[int, int], None]
+
+
+class Diverged(Exception):
+    """The loss is no longer finite."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"the loss is not finite at step {step}")
+        self.step = step
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Top-1 in percent, mean cross-entropy, and for each image whether it was right (bool `N`)."""
+
+    top1: float
+    loss: float
+    correct: Tensor
+
+
+@dataclass(frozen=True)
+class Fit:
+    """`history` has one entry per evaluation: step, epoch, lr, train_loss, val_top1, val_loss.
+
+    `resumed` is the step that this process went on from, `earlier` the seconds spent before it;
+    `fused` says whether one-pass kernels ran.
+    """
+
+    history: list[dict[str, float]]
+    steps: int
+    earlier: float
+    resumed: int
+    fused: bool
+
+
+def learning_rate(step: int, steps: int, warmup: int, peak: float) -> float:
+    """Linear warm-up over `warmup` steps, then half a cosine from `peak` to zero at `steps`."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def optimizer_for(model: nn.Module, recipe: Recipe) -> SAM | torch.optim.Optimizer:
+    """Adam with decoupled weight decay; SAM around it.
+
+    Decay acts on weight matrices and kernels, and on parameters named `clip_alpha`: PACT
+    regularises its clipping levels like weights (Choi et al., 2018, arXiv:1805.06085, sec. 3).
+    """
+    spared = {
+        id(p) for m in model.modules() if isinstance(m, SNTActivation) for p in m.parameters()
+    }
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, p in model.named_parameters():
+        weight = p.ndim > 1 and id(p) not in spared
+        if p.requires_grad:
+            (decayed if weight or name.split(".")[-1] == "clip_alpha" else others).append(p)
+    groups = [
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    adam = torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
+    if recipe.optimizer == "adam":
+        return adam
+    return SAM(adam, rho=recipe.rho, adaptive=recipe.adaptive, buffers=model.buffers())
+
+
+def steps_of(recipe: Recipe, data: Dataset) -> int:
+    """Steps of a training; the ragged rest of each epoch is left out."""
+    return recipe.epochs * max(1, len(data.train) // recipe.batch_size)
+
+
+def fit(
+    model: nn.Module,
+    data: Dataset,
+    recipe: Recipe,
+    engine: Engine,
+    *,
+    seed: int,
+    evaluations: int | None = None,
+    checkpoint: Path | None = None,
+    progress: Progress = lambda done, total: None,
+    after_step: Callable[[int], None] | None = None,
+) -> Fit:
+    """Train `model` in place on `data.train`; `data` must lie on `engine.device`.
+
+    Under torchrun every rank calls it alike (see `training.ranks`); rank 0 alone evaluates,
+    writes the checkpoint and reports, and all leave with its net and its history.
+
+    Args:
+        evaluations: how often validation accuracy is read, evenly spaced (default: every epoch).
+        checkpoint: file that holds the state under way, where every rank can read it; if it exists
+            the run goes on from it and ends bitwise equal to an uninterrupted one (CPU, same
+            thread count).
+        progress: called with steps done and steps in all.
+        after_step: called with steps done after each of the optimizer's steps, before evaluation
+            and checkpoint; it may change the weights, say put pruned ones back to zero.
+
+    Raises:
+        Diverged: the loss stopped being finite.
+        UserError: the checkpoint is another net's, damaged, or of another number format or number
+            of ranks; there are no training images; a batch does not divide among the ranks.
+    """
+    if not len(data.train):
+        place = f"SNT_DATA_DIR/{data.name}/train"
+        raise UserError(f"{data.name} has no training images; they belong in {place}")
+    steps = steps_of(recipe, data)
+    per_epoch = steps // recipe.epochs
+    warmup = round(recipe.warmup_epochs * per_epoch)
+    reads = evaluations or recipe.epochs
+    read_at = {round(steps * (i + 1) / reads) for i in range(reads)}
+
+    model.to(engine.device).to(memory_format=torch.channels_last)
+    fused = engine.fused and (
+        engine.device == "cpu" or steps * recipe.batch_size >= WORTH_COMPILING
+    )
+    fuse(model, fused)
+    optimizer = optimizer_for(model, recipe)
+    loss = torch.zeros((), dtype=torch.float64, device=engine.device)
+    state = State(loss, numerics=_numerics(engine, fused))
+    if checkpoint is not None and checkpoint.exists():
+        state.restore(checkpoint, model, optimizer)
+    _follow_main(model)
+    step_on = stepper(model, optimizer, engine)
+    first = state.step
+    started = saved = time.monotonic()
+
+    model.train()
+    for step, images, labels in batches(data, recipe, seed, first, steps):
+        rate = learning_rate(step, steps, warmup, recipe.lr)
+        graphs.set_rate(optimizer, rate)
+        state.loss += step_on(images, labels)
+        state.step, state.since = step + 1, state.since + 1
+        if after_step is not None:
+            after_step(state.step)
+        read, checked = state.step in read_at, state.step % CHECK_EVERY == 0
+        if (read or checked) and not math.isfinite(state.loss):
+            raise Diverged(state.step)
+        if read:
+            state.history.append(_read(model, data, engine, state, per_epoch, rate))
+            model.train()
+        if checked and ranks.is_main():
+            progress(state.step, steps)
+            now = time.monotonic()
+            if checkpoint is not None and now - saved > SAVE_EVERY:
+                state.save(checkpoint, model, optimizer, now - started)
+                saved = now
+    _follow_main(model)
+    fuse(model, False)
+    model.eval()
+    return Fit(state.history, steps, state.seconds, first, fused)
+
+
+def _numerics(engine: Engine, fused: bool) -> str:
+    """What a run must go on with to end as if it had not been interrupted."""
+    count = ranks.count()
+    kernels = ", one-pass kernels" if fused else ""
+    return f"{engine.dtype}{kernels}{f', {count} ranks' if count > 1 else ''}"
+
+
+def _follow_main(model: nn.Module) -> None:
+    """Take over rank 0's weights and statistics."""
+    if ranks.count() > 1:
+        state = ranks.from_main(lambda: {k: v.cpu() for k, v in model.state_dict().items()})
+        model.load_state_dict(state)
+
+
+def batches(
+    data: Dataset, recipe: Recipe, seed: int, first: int, steps: int
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """This rank's part of the batches from step `first` on."""
+    size = min(recipe.batch_size, len(data.train))
+    draws = _draws(len(data.train), size, seed, first, steps)
+    parts = data.train.drawn(draws, recipe.augment, seed, ranks.share(size))
+    for step, part in zip(range(first, steps), parts, strict=True):
+        yield step, normalise(part.images, data.facts), part.labels
+
+
+def _draws(n: int, size: int, seed: int, first: int, steps: int) -> Iterator[Draw]:
+    """A new permutation of `n` images each epoch, the ragged rest left out."""
+    order = torch.empty(0)
+    for step in range(first, steps):
+        epoch, place = divmod(step, n // size)
+        if place == 0 or step == first:
+            order = torch.randperm(n, generator=generator("cpu", seed, 0, epoch))
+        yield Draw(step, epoch, order[place * size : (place + 1) * size])
+
+
+def stepper(
+    model: nn.Module, optimizer: SAM | torch.optim.Optimizer, engine: Engine
+) -> graphs.Step:
+    """`update` as a function of images and labels, sent as a CUDA graph where the engine has them.
+
+    Several ranks meet in the middle of a step, so theirs is not recorded.
+    """
+    step = partial(update, model, optimizer, engine)
+    if not engine.graphs or ranks.count() > 1:
+        return step
+    graphs.rate_at_fixed_address(optimizer, engine.device)
+    return graphs.Recorded(step, notify=partial(print, file=sys.stderr))
+
+
+def update(
+    model: nn.Module,
+    optimizer: SAM | torch.optim.Optimizer,
+    engine: Engine,
+    images: Tensor,
+    labels: Tensor,
+) -> Tensor:
+    """One optimizer step; the loss before it."""
+
+    def closure() -> Tensor:
+        with engine.autocast():
+            loss = F.cross_entropy(model(images), labels)
+        loss.backward()
+        grads = [p.grad for p in model.parameters() if p.grad is not None]
+        ranks.average([loss.detach(), *grads])
+        return loss
+
+    if isinstance(optimizer, SAM):
+        return optimizer.step(closure)
+    optimizer.zero_grad()
+    loss = closure()
+    optimizer.step()
+    return loss.detach()
+
+
+def _read(
+    model: nn.Module, data: Dataset, engine: Engine, state: State, per_epoch: int, rate: float
+) -> dict[str, float]:
+    def validate() -> Evaluation:
+        with engine.autocast():
+            return evaluate(model, data.val, data.facts)
+
+    val = ranks.from_main(validate)
+    mean = float(state.loss) / state.since
+    state.loss.zero_()
+    state.since = 0
+    return {
+        "step": state.step,
+        "epoch": state.step / per_epoch,
+        "lr": rate,
+        "train_loss": mean,
+        "val_top1": val.top1,
+        "val_loss": val.loss,
+    }
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, split: Split | Streamed, facts: Facts, batch_size: int = 500
+) -> Evaluation:
+    """Accuracy and loss of `model` in eval mode on every image of `split`, in the given order."""
+    model.eval()
+    losses, correct = [], []
+    for part in split.batches(batch_size):
+        logits = model(normalise(part.images, facts)).float()
+        losses.append(F.cross_entropy(logits, part.labels, reduction="sum"))
+        correct.append(logits.argmax(1) == part.labels)
+    right = torch.cat(correct)
+    loss = float(torch.stack(losses).sum()) / len(split)
+    return Evaluation(100 * float(right.double().mean()), loss, right.cpu())

@@ -1,0 +1,122 @@
+"""Table 1 measured: what a step of Adam, SAM and SNT costs in one process, in alternation."""
+
+from __future__ import annotations
+
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from snt_core.data.facts import Facts
+from snt_core.data.load import Dataset, Split, normalise
+from snt_core.fast import graphs
+from snt_core.methods.transform import fuse
+from snt_core.nets import build
+from snt_core.runs.kinds.step_time import StepTimeSpec
+from snt_core.runs.provenance import peak_memory
+from snt_core.runs.spec import Recipe
+from snt_core.training.engine import Engine
+from snt_core.training.fit import optimizer_for, stepper
+
+CONTENDERS = {"adam": "base", "sam": "base", "snt": "snt", "snt_eager": "snt"}
+
+
+def measure(
+    spec: StepTimeSpec,
+    data: Dataset,
+    engine: Engine,
+    *,
+    fused: bool,
+    progress: Callable[[int, int], None],
+) -> dict[str, Any]:
+    """`steps`: for each contender the seconds of every round, their median, peak memory in MB.
+
+    Every round takes one step of each contender on the same batch, in an order that turns from
+    round to round, so that a machine that slows down slows them all. Without `fused`, "snt" is
+    "snt_eager" and is measured once.
+    """
+    names = [name for name in CONTENDERS if fused or name != "snt_eager"]
+    batch = data.train.tensors(spec.batch_size)
+    step_of = {name: _stepper(name, spec, batch, data.facts, engine, fused) for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(-_untimed(engine), spec.rounds):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            elapsed = _timed(step_of[name], engine)
+            if turn >= 0:
+                seconds[name].append(elapsed)
+        progress(max(0, turn), spec.rounds)
+    steps = {
+        name: {
+            "seconds": [round(s, 6) for s in seconds[name]],
+            "median": statistics.median(seconds[name]),
+            "memory_mb": _memory(name, spec, data.facts, engine, fused),
+        }
+        for name in names
+    }
+    return {"steps": steps}
+
+
+def _untimed(engine: Engine) -> int:
+    """Steps until all is made: caches, the optimizer's state, a compiled kernel, a recording."""
+    return graphs.WARM_UP + 1 if engine.graphs else 2
+
+
+def _stepper(
+    name: str, spec: StepTimeSpec, batch: Split, facts: Facts, engine: Engine, fused: bool
+) -> Callable[[], Any]:
+    """One optimizer step of a contender on a fixed batch."""
+    model = build(spec.model, CONTENDERS[name], facts.num_classes, spec.seed)
+    model = model.to(engine.device).to(memory_format=torch.channels_last).train()
+    fuse(model, fused and name != "snt_eager")
+    rho = {"optimizer": "sam", "rho": 0.05} if name == "sam" else {}
+    optimizer = optimizer_for(model, Recipe(epochs=1, lr=1e-4, **rho))
+    images = normalise(batch.images, facts)
+    return partial(stepper(model, optimizer, engine), images, batch.labels)
+
+
+def _timed(step: Callable[[], Any], engine: Engine) -> float:
+    _wait(engine)
+    started = time.perf_counter()
+    step()
+    _wait(engine)
+    return time.perf_counter() - started
+
+
+def _wait(engine: Engine) -> None:
+    if engine.device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _memory(name: str, spec: StepTimeSpec, facts: Facts, engine: Engine, fused: bool) -> float:
+    """MB that some steps need beyond what the process had: on a CPU in a process of its own,
+    since a process's peak never falls."""
+    if engine.device == "cuda":
+        return _growth(name, spec, facts, engine, fused)
+    context = multiprocessing.get_context("forkserver")  # imports torch once for all contenders
+    context.set_forkserver_preload([__name__])
+    pool = context.Pool(1)
+    try:
+        return pool.apply(_growth, (name, spec, facts, engine, fused))
+    finally:
+        pool.close()
+        pool.join()
+
+
+def _growth(name: str, spec: StepTimeSpec, facts: Facts, engine: Engine, fused: bool) -> float:
+    torch.set_num_threads(engine.threads)
+    shape = (spec.batch_size, facts.size, facts.size, 3)
+    black = Split(torch.zeros(shape, dtype=torch.uint8), torch.zeros(shape[0], dtype=torch.int64))
+    batch = black.to(engine.device)  # a step needs the same memory whatever it sees
+    # A first step on one image loads what the compiler needs, which is not the step's own memory.
+    _stepper(name, spec, batch[:1], facts, engine, fused)()
+    step = _stepper(name, spec, batch, facts, engine, fused)
+    if engine.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    before = peak_memory(engine.device)
+    for _ in range(_untimed(engine)):
+        step()
+    return round((peak_memory(engine.device) - before) / 2**20, 1)
