@@ -8,19 +8,21 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from snt_core.runs.plan import Step
-from snt_core.runs.spec import Spec, root, run_id
+from snt_core.runs.identity import run_id
+from snt_core.runs.plan import PlannedRun
+from snt_core.runs.spec import Spec
 
 
 def title(spec: Spec) -> str:
-    net = root(spec)
+    """Return a run's kind and net in a few words."""
+    net = spec.net
     return f"{spec.kind} {net.model} {net.approach} {net.data} seed {net.seed}"
 
 
-class Display:
+class ProgressDisplay:
     """Context that shows how far the runs of a plan are; hand its `report` to the runner."""
 
-    def __init__(self, todo: Sequence[Step], console: Console) -> None:
+    def __init__(self, todo: Sequence[PlannedRun], console: Console) -> None:
         self.console = console
         self.total = len(todo)
         self.finished: set[str] = set()
@@ -34,7 +36,7 @@ class Display:
             disable=not console.is_terminal,
         )
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> ProgressDisplay:
         self.progress.start()
         self.all = self.progress.add_task(f"{self.total} runs", total=self.total)
         return self
@@ -48,6 +50,7 @@ class Display:
         self.progress.stop()
 
     def report(self, spec: Spec, share: float) -> None:
+        """Show that `share` of a run is done; at 1 its record stands."""
         name = run_id(spec)
         if name in self.finished:
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import resource
 import subprocess
 import time
 from datetime import UTC, datetime
@@ -14,11 +13,11 @@ import torch
 
 import snt_core
 from snt_core.common.files import PROJECT
-from snt_core.training.engine import Engine
+from snt_core.training.engine import Engine, peak_memory
 
 
 def git_state() -> dict[str, Any]:
-    """Commit of the project and whether the code that computes differs from it."""
+    """Return the project's commit, and whether the code that computes differs from it."""
 
     def git(*words: str) -> str | None:
         command = ["git", "-C", str(PROJECT), *words]
@@ -41,7 +40,7 @@ def _git_state() -> dict[str, Any]:
     return git_state()
 
 
-class Clock:
+class RunClock:
     """Started with a run; `provenance` closes it."""
 
     def __init__(self, engine: Engine) -> None:
@@ -81,11 +80,3 @@ class Clock:
             "seconds": round(time.monotonic() - self.clock + earlier, 2),
             "peak_memory_mb": round(peak_memory(self.engine.device) / 2**20),
         }
-
-
-def peak_memory(device: str) -> int:
-    """Bytes: of the card, or of this process so far."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if platform.system() == "Darwin" else peak * 1024

@@ -12,9 +12,11 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from snt_core.common.errors import UserError
+from snt_core.runs.identity import record_name
 from snt_core.runs.plan import is_diverged, pending
-from snt_core.runs.spec import Spec, record_name, root
-from snt_core.runs.store import Record, Store
+from snt_core.runs.record import Record
+from snt_core.runs.spec import Context, Outcome, Spec
+from snt_core.runs.store import Store
 from snt_core.training import ranks
 from snt_core.training.engine import Engine, detect, keep_memory
 
@@ -44,7 +46,7 @@ def run_all(
     todo = ranks.from_main(lambda: pending(specs, store))
     if todo:
         engine = engine or detect()
-        _see_data(todo)
+        _load_data(todo)
         if ranks.count() > 1:
             for spec in todo:
                 _run_on_ranks(spec, store, engine, profile, report)
@@ -57,23 +59,23 @@ def run_all(
     return [record for record in records if record is not None]
 
 
-def _see_data(todo: Iterable[Spec]) -> None:
-    """Find, check and decode every data set first, so that a missing one is said before work."""
+def _load_data(todo: Iterable[Spec]) -> None:
+    """Find, check and decode every data set first, so that a missing one is told before work."""
     from snt_core.data.load import load
 
-    nets = [root(spec) for spec in todo if spec.needs_data]
+    nets = [spec.net for spec in todo if spec.needs_data]
     for name, val_size in sorted({(net.data, net.val_size) for net in nets}):
         load(name, val_size)
 
 
 def run(spec: Spec, store: Store, engine: Engine, profile: str, report: Report = silent) -> Record:
-    """Carry out one run, its training's weights being there, and store its record."""
+    """Carry out one run, whose net's weights are there, and return its stored record."""
     while True:
         with store.lock(spec) as mine:
             if mine:
-                record = _settled(spec, store)
+                record = _finished(spec, store)
                 if record is None:
-                    record = _carry_out(spec, store, engine, profile, report)
+                    record = _perform(spec, store, engine, profile, report)
                 store.clear(spec)
                 report(spec, 1.0)
                 return record
@@ -86,9 +88,9 @@ def _run_on_ranks(spec: Spec, store: Store, engine: Engine, profile: str, report
     with store.lock(spec) if ranks.is_main() else nullcontext(True) as mine:
         if not ranks.from_main(lambda: mine):
             raise UserError(f"{record_name(spec)} is under way in another process; wait for it")
-        record = ranks.from_main(lambda: _settled(spec, store))
+        record = ranks.from_main(lambda: _finished(spec, store))
         if record is None:
-            record = _carry_out(spec, store, engine, profile, report)
+            record = _perform(spec, store, engine, profile, report)
         if ranks.is_main():
             store.clear(spec)
             report(spec, 1.0)
@@ -96,18 +98,17 @@ def _run_on_ranks(spec: Spec, store: Store, engine: Engine, profile: str, report
     return record
 
 
-def _settled(spec: Spec, store: Store) -> Record | None:
+def _finished(spec: Spec, store: Store) -> Record | None:
     """The record of `spec`, unless it or the weights that it should have left are missing."""
     record = store.get(spec)
     lost = spec.leaves_weights and not store.weights_path(spec).exists()
     return None if record and lost and record.status == "done" else record
 
 
-def _carry_out(spec: Spec, store: Store, engine: Engine, profile: str, report: Report) -> Record:
+def _perform(spec: Spec, store: Store, engine: Engine, profile: str, report: Report) -> Record:
     import torch
 
-    from snt_core.runs.kinds.context import Outcome, Place
-    from snt_core.runs.provenance import Clock
+    from snt_core.runs.provenance import RunClock
 
     last = 0.0
 
@@ -123,21 +124,21 @@ def _carry_out(spec: Spec, store: Store, engine: Engine, profile: str, report: R
     keep_memory()
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32 wherever a measurement says so
     try:
-        clock = Clock(engine)
+        clock = RunClock(engine)
         interrupted = ranks.from_main(lambda: store.begin_session(spec, clock.session))
-        place = Place(store, engine, progress)
-        if root(spec) is not spec and is_diverged(root(spec), store):
+        context = Context(spec, store.run_dir(spec), store, engine, progress)
+        if spec.net is not spec and is_diverged(spec.net, store):
             outcome = Outcome(metrics={}, n_samples=0, status="diverged")
         else:
-            outcome = spec.carry_out(place)
+            outcome = spec.perform(context)
         provenance = clock.provenance(
             earlier=outcome.earlier,
             interrupted=interrupted,
             dtype=outcome.dtype,
             fused=outcome.fused,
-            seed=root(spec).seed,
+            seed=spec.net.seed,
             ranks=ranks.count(),
-            data_digest=place.data(spec).digest if spec.needs_data else None,
+            data_digest=context.data().digest if spec.needs_data else None,
             resumed_at_step=outcome.resumed_at_step,
         )
     finally:
@@ -161,27 +162,27 @@ def _in_parallel(
     """Trainings first; a measurement is handed out as soon as its weights are there."""
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_follow, initargs=(os.getpid(),)
+        workers, mp_context=context, initializer=_end_with, initargs=(os.getpid(),)
     )
-    nets = [spec for spec in todo if root(spec) is spec]
+    nets = [spec for spec in todo if spec.net is spec]
     waiting = [spec for spec in todo if spec not in nets]
-    running: dict[Future, Spec] = {}
+    running: dict[Future[None], Spec] = {}
 
     def hand_out(ready: Iterable[Spec]) -> None:
         for spec in ready:
-            running[pool.submit(_work, spec, store.folder, engine, profile)] = spec
+            running[pool.submit(_in_worker, spec, store.folder, engine, profile)] = spec
 
     with pool:
         try:
             hand_out(nets)
-            hand_out([spec for spec in waiting if root(spec) not in nets])
+            hand_out([spec for spec in waiting if spec.net not in nets])
             while running:
                 done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in done:
                     spec = running.pop(future)
                     future.result()
                     report(spec, 1.0)
-                    hand_out([child for child in waiting if root(child) == spec])
+                    hand_out([child for child in waiting if child.net == spec])
                 for spec in running.values():
                     if share := store.progress(spec):
                         report(spec, share)
@@ -192,20 +193,20 @@ def _in_parallel(
             raise
 
 
-def _work(spec: Spec, folder: Path, engine: Engine, profile: str) -> None:
+def _in_worker(spec: Spec, folder: Path, engine: Engine, profile: str) -> None:
     try:
         run(spec, Store(folder), engine, profile)
     except UserError:
         raise
     except Exception as error:
-        net = root(spec)
+        net = spec.net
         raise UserError(
             f"{spec.kind} of {net.model} {net.approach} on {net.data}, seed {net.seed}, failed: "
             f"{type(error).__name__}: {error}"
         ) from error
 
 
-def _follow(parent: int) -> None:
+def _end_with(parent: int) -> None:
     """End with the parent, however and whenever it ends, so that no orphan keeps a run locked."""
 
     def watch() -> None:

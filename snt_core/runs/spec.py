@@ -1,32 +1,77 @@
-"""The identity of a run: frozen values, hashed whole.
+"""What every kind of run answers, what it is given and what it returns.
 
-Every field of a spec, defaults included, enters `run_id`, so that a changed default can never
-reuse a stale result. How a run is carried out (device, dtype, threads) is not part of it: that
-is provenance and stands in the record. The kinds of run themselves are in `snt_core.runs.kinds`.
+A kind is a frozen dataclass in a module of its own (`runs.kinds`), derived from `Net`, which
+leaves weights, or from `Measurement`, which reads those of its `parent`. Reading records needs no
+torch, so `perform` imports it inside.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from snt_core.common.errors import UserError, unknown
+from snt_core.common.checks import coerce_fields
+from snt_core.data.facts import FACTS
 
-DATA = ("digits", "few-digits", "cifar10", "cifar100", "imagenet")
-VARIANTS = ("base", "preact", "snt", "snt-nofinal", "snt-channels")
-OPTIMIZERS = ("adam", "sam")
-AUGMENTATIONS = ("crop-flip", "none", "trivial-augment", "random-resized-crop")
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from snt_core.data.split import Dataset
+    from snt_core.training.engine import Engine
+    from snt_core.training.fit import Fit
+
+Row = dict[str, Any]
+Metrics = dict[str, Any]
+Progress = Callable[[int, int], None]  # told parts done and parts in all
 
 
-class Net(Protocol):
-    """What every run knows of the net that it trains, loads or measures."""
+@dataclass(frozen=True, kw_only=True)
+class Spec(ABC):
+    """One run. Equal specs have equal ids: see `coerce_fields` and `identity`."""
 
     kind: ClassVar[str]
     schema: ClassVar[int]
+    leaves_weights: ClassVar[bool] = False
+    needs_data: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        coerce_fields(self)
+        self.check()
+
+    def check(self) -> None:  # noqa: B027, since many kinds have nothing to check
+        """Raise UserError where a field's value makes no sense. Types are right already."""
+
+    @property
+    @abstractmethod
+    def net(self) -> Net:
+        """The net that the run trains, loads or measures; itself where it has no parent."""
+
+    @abstractmethod
+    def work(self) -> float:
+        """Return the run's size in images passed, comparable within one kind and net."""
+
+    @abstractmethod
+    def perform(self, context: Context) -> Outcome:
+        """Carry the run out."""
+
+    @staticmethod
+    @abstractmethod
+    def headline(metrics: Metrics) -> dict[str, float]:
+        """Return the numbers that `snt verify` compares, by name."""
+
+    @abstractmethod
+    def rows(self, metrics: Metrics) -> list[Row]:
+        """Return what tables and claims read of the metrics: a row for each number of interest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Net(Spec):
+    """A run that leaves weights, or that hangs on no other."""
+
     data: str
     val_size: int
     model: str
@@ -34,86 +79,140 @@ class Net(Protocol):
     seed: int
 
     @property
-    def approach(self) -> str: ...
+    def net(self) -> Net:
+        return self
 
+    if TYPE_CHECKING:
+        # Declared for the type checker alone: a checkpoint's approach is a field, and a property
+        # of this class would shadow it.
+        @property
+        def approach(self) -> str:
+            """The paper's name for optimizer and architecture together: adam, sam, arch, ..."""
 
-class Spec(Protocol):
-    """One run. `parent`, where there is one, is the net whose weights it measures."""
+    @property
+    def standardisation(self) -> Mapping[str, Any]:
+        """`mean` and `std` of its images, where they are not those of the data set."""
+        return {}
 
-    kind: ClassVar[str]
-    schema: ClassVar[int]
-    leaves_weights: ClassVar[bool]
-    needs_data: ClassVar[bool]
+    def training_images(self, epochs: int, passes: int = 1) -> float:
+        """Return how many images pass through the net in `epochs` of its training split."""
+        return float(epochs * (FACTS[self.data].train - self.val_size) * passes)
 
-
-def one_of(what: str, value: str, allowed: Iterable[str]) -> None:
-    """Raise UserError, with the nearest name, unless `value` is allowed."""
-    if value not in (allowed := tuple(allowed)):
-        raise unknown(what, value, allowed)
-
-
-def within(what: str, value: float, low: float, high: float) -> None:
-    """Raise UserError unless `value` lies in [low, high]."""
-    if not low <= value <= high:
-        raise UserError(f"{what} is {value}; it must lie in [{low:g}, {high:g}]")
+    @property
+    def test_images(self) -> int:
+        return FACTS[self.data].test
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How weights are optimised, from scratch or in fine-tuning.
+class Measurement(Spec):
+    """A run on the weights that `parent` left."""
 
-    `lr` is the peak of a linear warm-up followed by a cosine to zero; `rho` is SAM's radius
-    (0 with Adam); `weight_decay` is decoupled from the gradient and spares biases,
-    normalisation and the three parameters of Eq. (1).
+    parent: Net
+
+    @property
+    def net(self) -> Net:
+        return self.parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run found.
+
+    `dtype` is the number format of its training, or of its sweep; `fused` says whether it trained
+    with one-pass kernels; `earlier` are seconds spent by processes that were interrupted before.
     """
 
-    optimizer: str = "adam"
-    rho: float = 0.0
-    adaptive: bool = False
-    epochs: int
-    batch_size: int = 128
-    lr: float
-    warmup_epochs: float = 0.0
-    weight_decay: float = 0.0
-    augment: str = "crop-flip"
+    metrics: Metrics
+    n_samples: int
+    dtype: str = "fp32"
+    fused: bool = False
+    status: str = "done"
+    earlier: float = 0.0
+    resumed_at_step: int = 0
 
-    def __post_init__(self) -> None:
-        one_of("optimizer", self.optimizer, OPTIMIZERS)
-        one_of("augmentation", self.augment, AUGMENTATIONS)
-        within("epochs", self.epochs, 1, 10_000)
-        within("batch_size", self.batch_size, 1, 65_536)
-        within("lr", self.lr, 0, 100)
-        within("rho", self.rho, 0, 10)
-        if (self.optimizer == "sam") != (self.rho > 0):
-            raise UserError(
-                f"rho is {self.rho} with optimizer '{self.optimizer}'; only sam has one"
-            )
+    @classmethod
+    def of_fit(cls, metrics: Metrics, n_samples: int, engine: Engine, done: Fit) -> Outcome:
+        """Return the outcome of a run that trained, with what the training knows of itself."""
+        return cls(
+            metrics=metrics,
+            n_samples=n_samples,
+            dtype=engine.dtype,
+            fused=done.fused,
+            earlier=done.earlier,
+            resumed_at_step=done.resumed,
+        )
 
 
-def canonical(value: Any) -> str:
-    """JSON with one spelling per value: sorted keys, no spaces, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+class Weights(Protocol):
+    """Where weights are kept, by the net that left them. The store is one."""
+
+    def put_weights(self, spec: Net, state: dict[str, Tensor]) -> None: ...
+
+    def get_weights(self, spec: Net) -> dict[str, Tensor]: ...
 
 
-def record_name(spec: Spec) -> str:
-    """`<kind>-<id>`, as its record's file is called."""
-    return f"{spec.kind}-{run_id(spec)}"
+@dataclass(frozen=True)
+class Context:
+    """What one run is given.
+
+    Attributes:
+        spec: the run itself.
+        folder: its own, for what a killed run goes on from; it goes when the run is finished.
+        weights: of all nets.
+        engine: device and number format.
+        progress: to be told parts done and parts in all.
+    """
+
+    spec: Spec
+    folder: Path
+    weights: Weights
+    engine: Engine
+    progress: Progress
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file of a training under way."""
+        return self.folder / "checkpoint.pt"
+
+    def data(self) -> Dataset:
+        """Return the net's data set on the engine's device, standardised as the net expects it."""
+        net = self.spec.net
+        data = _dataset(net.data, net.val_size, self.engine.device)
+        return replace(data, facts=replace(data.facts, **net.standardisation))
+
+    def net(self) -> nn.Module:
+        """Return the parent's net with its weights, in eval mode on the engine's device."""
+        model = untrained(self.spec.net)
+        model.load_state_dict(self.weights.get_weights(self.spec.net))
+        return model.to(self.engine.device).eval()
+
+    def keep(self, model: nn.Module) -> None:
+        """Store the weights of the run's net; of several ranks the first one does."""
+        from snt_core.training.ranks import is_main
+
+        if is_main():
+            self.weights.put_weights(self.spec.net, model.state_dict())
+
+    def sample(self, n: int) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+        """Return the first `n` training images without augmentation, their labels, and what turns
+        such images into the net's input: the arguments of every measurement of the loss."""
+        from snt_core.data.split import normalise
+
+        data = self.data()
+        part = data.train.tensors(n)
+        return part.images, part.labels, lambda images: normalise(images, data.facts)
 
 
-def root(spec: Spec) -> Net:
-    """The net that a run hangs on (itself, where it has no parent)."""
-    return getattr(spec, "parent", spec)
+@cache
+def _dataset(name: str, val_size: int, device: str) -> Dataset:
+    """Cached, because loading a data set takes a second and a process carries out many runs."""
+    from snt_core.data.load import load
+
+    return load(name, val_size).to(device)
 
 
-def run_id(spec: Spec) -> str:
-    """16 hex digits of the SHA-256 of kind, schema and every field; a parent counts by its id."""
-    fields = to_dict(spec)
-    if (parent := root(spec)) is not spec:
-        fields["parent"] = run_id(parent)
-    text = canonical({"kind": spec.kind, "schema": spec.schema, **fields})
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def untrained(net: Net) -> nn.Module:
+    """Return the net as it is before training."""
+    from snt_core import nets
 
-
-def to_dict(spec: Spec) -> dict[str, Any]:
-    """Plain JSON values, nested specs included whole."""
-    return json.loads(canonical(dataclasses.asdict(spec)))
+    return nets.build(net.model, net.variant, FACTS[net.data].num_classes, net.seed)

@@ -9,88 +9,23 @@ quarantine/                          files that failed their check, never used a
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snt_core.common.errors import UserError
 from snt_core.common.files import atomic_write, store_dir
-from snt_core.runs.kinds import from_dict, spec_class
-from snt_core.runs.spec import Spec, canonical, record_name, run_id, to_dict
+from snt_core.runs.identity import record_name, run_id
+from snt_core.runs.kinds import spec_class
+from snt_core.runs.record import Record
+from snt_core.runs.spec import Spec
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-FORMAT = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """One run that happened.
-
-    `status` is "done" or "diverged"; `metrics` belong to the kind of run; `n_samples` is the
-    number of images behind the metrics; `provenance` says where, when and how.
-    """
-
-    spec: Spec
-    profile: str
-    status: str
-    metrics: dict[str, Any]
-    n_samples: int
-    provenance: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def id(self) -> str:
-        return run_id(self.spec)
-
-    @property
-    def name(self) -> str:
-        return record_name(self.spec)
-
-    def to_json(self) -> str:
-        parent = getattr(self.spec, "parent", None)
-        body = {
-            "format": FORMAT,
-            "id": self.id,
-            "kind": self.spec.kind,
-            "schema": self.spec.schema,
-            "profile": self.profile,
-            "status": self.status,
-            "spec": to_dict(self.spec),
-            "metrics": self.metrics,
-            "n_samples": self.n_samples,
-            "provenance": self.provenance,
-            "parents": [run_id(parent)] if parent else [],
-        }
-        return json.dumps({**body, "checksum": _checksum(body)}, indent=1) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> Record:
-        """Raises ValueError, with the reason, for anything that `to_json` did not write."""
-        try:
-            body = json.loads(text)
-            checksum = body.pop("checksum")
-        except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
-            raise ValueError("it is not a whole record") from error
-        if checksum != _checksum(body):
-            raise ValueError("its content does not match its checksum")
-        if body["format"] != FORMAT:
-            raise ValueError(f"its format is {body['format']}, this version reads {FORMAT}")
-        spec = from_dict(body["kind"], body["spec"])
-        return cls(
-            spec=spec,
-            **{k: body[k] for k in ("profile", "status", "metrics", "n_samples", "provenance")},
-        )
-
-
-def _checksum(body: dict[str, Any]) -> str:
-    return hashlib.sha256(canonical(body).encode()).hexdigest()
 
 
 class Store:
@@ -102,11 +37,12 @@ class Store:
     # records ---------------------------------------------------------------------------------
 
     def get(self, spec: Spec) -> Record | None:
-        """The record of `spec`, under whatever profile it was run, or None."""
+        """Return the record of `spec`, under whatever profile it was run, or None."""
         found = sorted(self.folder.glob(f"records/*/{record_name(spec)}.json"))
         return self._read(found[0]) if found else None
 
     def put(self, record: Record) -> Path:
+        """Write a record whole or not at all; returns its file."""
         path = self.folder / "records" / record.profile / f"{record.name}.json"
         atomic_write(path, record.to_json().encode())
         return path
@@ -116,7 +52,7 @@ class Store:
         return {path.stem for path in self.folder.glob("records/*/*.json")}
 
     def records(self, profile: str = "*") -> list[Record]:
-        """Every record of a profile (default: of all) that this version's schemas still read."""
+        """Return every record of a profile (default: of all) that today's schemas still read."""
         paths = sorted(self.folder.glob(f"records/{profile}/*.json"))
         return [record for path in paths if (record := self._read(path))]
 
@@ -141,6 +77,7 @@ class Store:
     # weights ---------------------------------------------------------------------------------
 
     def weights_path(self, spec: Spec) -> Path:
+        """Return where the weights that `spec` leaves lie, whether they are there or not."""
         return self.folder / "weights" / f"{run_id(spec)}.safetensors"
 
     def put_weights(self, spec: Spec, state: dict[str, Tensor]) -> None:
@@ -150,7 +87,7 @@ class Store:
         atomic_write(self.weights_path(spec), save(plain, metadata={"id": run_id(spec)}))
 
     def get_weights(self, spec: Spec) -> dict[str, Tensor]:
-        """State dict of a training. Raises UserError when missing, damaged or another run's."""
+        """Return a net's state dict. Raises UserError if missing, damaged or another run's."""
         from safetensors import SafetensorError, safe_open
 
         path = self.weights_path(spec)
@@ -169,10 +106,8 @@ class Store:
     # under way -------------------------------------------------------------------------------
 
     def run_dir(self, spec: Spec) -> Path:
+        """Return the folder of a run under way: checkpoint, progress, lock."""
         return self.folder / "runs" / run_id(spec)
-
-    def checkpoint(self, spec: Spec) -> Path:
-        return self.run_dir(spec) / "checkpoint.pt"
 
     def is_begun(self, spec: Spec) -> bool:
         """Whether an interrupted process left something to go on from."""
@@ -204,6 +139,7 @@ class Store:
             yield True
 
     def is_running(self, spec: Spec) -> bool:
+        """Whether a living process owns the run."""
         if not (self.run_dir(spec) / "lock").exists():
             return False
         with self.lock(spec) as free:

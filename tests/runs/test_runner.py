@@ -10,20 +10,22 @@ import time
 import pytest
 
 from snt_core.common.errors import UserError
-from snt_core.paper.experiments import figure5, table4
+from snt_core.paper import figure5, table4
 from snt_core.paper.profiles import PROFILES
 from snt_core.paper.recipes import training
 from snt_core.paper.selection import reproduce, select
+from snt_core.paper.standings import standings
 from snt_core.runs import runner
+from snt_core.runs.identity import run_id
 from snt_core.runs.kinds.lambda_max import LambdaMaxSpec
 from snt_core.runs.kinds.one_shot import OneShotSpec
 from snt_core.runs.kinds.train import TrainSpec
-from snt_core.runs.plan import pending, standings, steps
-from snt_core.runs.spec import Recipe, run_id
+from snt_core.runs.plan import pending, planned_runs
 from snt_core.runs.store import Store
 from snt_core.runs.verify import run_again
 from snt_core.training import engine as engine_module
 from snt_core.training.engine import detect
+from snt_core.training.recipe import Recipe
 
 SMOKE = PROFILES["smoke"]
 NET = dataclasses.replace(
@@ -72,7 +74,7 @@ def test_a_sweep_starts_at_the_dense_accuracy(finished):
 
 def test_nothing_is_run_twice(finished, monkeypatch):
     store, records, _ = finished
-    monkeypatch.setattr(runner, "_carry_out", None)  # calling it would fail
+    monkeypatch.setattr(runner, "_perform", None)  # calling it would fail
     assert runner.run_all([NET, SWEEP, SHARP], store, profile="smoke") == records
 
 
@@ -112,7 +114,7 @@ def test_verify_tells_a_difference(finished):
 def test_the_plan_times_what_is_missing_by_what_was_timed(finished):
     store, records, _ = finished
     double = dataclasses.replace(NET, recipe=dataclasses.replace(NET.recipe, epochs=2))
-    (step,) = steps([NET, double], store)
+    (step,) = planned_runs([NET, double], store)
     assert step.spec == double
     assert step.seconds == pytest.approx(2 * records[0].provenance["seconds"], rel=0.01)
 
@@ -147,7 +149,7 @@ from pathlib import Path
 from snt_core.runs import runner
 from snt_core.training import fit as train
 from snt_core.runs.store import Store
-from tests.test_runner import long_net
+from tests.runs.test_runner import long_net
 
 train.CHECK_EVERY, train.SAVE_EVERY = 5, 0.0
 if __name__ == "__main__":
@@ -210,17 +212,17 @@ def long_net_two() -> TrainSpec:
 def test_published_falls_back_to_smoke_and_prefers_what_is_complete(tmp_path, monkeypatch):
     store = Store(tmp_path)
     assert select("table4", "published", (), store).profile.name == "smoke"
-    complete = {f"{s.kind}-{run_id(s)}" for s in table4(PROFILES["cifar"], [1])}
+    complete = {f"{s.kind}-{run_id(s)}" for s in table4.runs(PROFILES["cifar"], [1])}
     monkeypatch.setattr(Store, "names", lambda self: complete)
     chosen = select("table4", "published", (), store)
     assert (chosen.profile.name, chosen.seeds) == ("cifar", (1,))
     assert select("table4", "published", (0,), store).profile.name == "smoke"
     # One seed at full scale does not push aside three that are complete.
     cifar, paper = PROFILES["cifar"], PROFILES["paper"]
-    complete |= {f"{s.kind}-{run_id(s)}" for s in table4(cifar, cifar.seeds)}
-    complete |= {f"{s.kind}-{run_id(s)}" for s in table4(paper, [0])}
+    complete |= {f"{s.kind}-{run_id(s)}" for s in table4.runs(cifar, cifar.seeds)}
+    complete |= {f"{s.kind}-{run_id(s)}" for s in table4.runs(paper, [0])}
     assert select("table4", "published", (), store).profile.name == "cifar"
-    complete |= {f"{s.kind}-{run_id(s)}" for s in table4(paper, paper.seeds)}
+    complete |= {f"{s.kind}-{run_id(s)}" for s in table4.runs(paper, paper.seeds)}
     assert select("table4", "published", (), store).profile.name == "paper"
 
 
@@ -233,7 +235,7 @@ def test_reproduce_refuses_nonsense_before_any_work(tmp_path):
 
 def test_standings_count_every_run(finished, tmp_path):
     store = Store(tmp_path)
-    net, sweep, *others = figure5(SMOKE, SMOKE.seeds)
+    net, sweep, *others = figure5.runs(SMOKE, SMOKE.seeds)
     for spec in (net, sweep):
         record = dataclasses.replace(finished[1][0], spec=spec)
         store.put(record)
@@ -258,7 +260,7 @@ from snt_core.runs import runner
 from snt_core.training import ranks
 from snt_core.training.engine import Engine
 from snt_core.runs.store import Store
-from tests.test_runner import NET, SWEEP
+from tests.runs.test_runner import NET, SWEEP
 
 folder = Path(sys.argv[1])
 exact = Engine(device="cpu", dtype="fp32", fused=False)

@@ -11,9 +11,10 @@ from snt_core.common.errors import UserError
 from snt_core.common.files import atomic_write
 from snt_core.paper.profiles import PROFILES
 from snt_core.paper.recipes import training
+from snt_core.runs.identity import run_id
 from snt_core.runs.kinds.lambda_max import LambdaMaxSpec
-from snt_core.runs.spec import run_id
-from snt_core.runs.store import Record, Store
+from snt_core.runs.record import Record
+from snt_core.runs.store import Store
 
 NET = training(PROFILES["smoke"], "cifar100", "adam", 0)
 RECORD = Record(
@@ -115,7 +116,7 @@ def test_damaged_weights_are_refused(store):
 def test_a_run_has_one_owner_and_death_frees_it(store):
     code = (
         "import sys, time; from pathlib import Path; from snt_core.runs.store import Store;"
-        "from tests.test_store import NET\n"
+        "from tests.runs.test_store import NET\n"
         "with Store(Path(sys.argv[1])).lock(NET) as mine: print(mine, flush=True); time.sleep(60)"
     )
     other = subprocess.Popen(
@@ -135,7 +136,7 @@ def test_a_run_has_one_owner_and_death_frees_it(store):
 def test_parallel_writers_do_not_mix(store):
     code = (
         "import sys; from pathlib import Path; from snt_core.runs.store import Store;"
-        "from tests.test_store import RECORD\n"
+        "from tests.runs.test_store import RECORD\n"
         "for _ in range(50): Store(Path(sys.argv[1])).put(RECORD)"
     )
     writers = [subprocess.Popen([sys.executable, "-c", code, str(store.folder)]) for _ in range(2)]

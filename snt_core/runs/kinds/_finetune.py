@@ -4,56 +4,82 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from snt_core.runs.kinds.context import Outcome, Place, after_fit, packed
+from snt_core.runs.kinds._evaluation import Packed, packed, top1, unpacked
+from snt_core.runs.spec import Context, Metrics, Outcome, Row
+from snt_core.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def tuned(spec: Any, student: nn.Module, place: Place, *, evaluations: int) -> Outcome:
-    """`student` (fake-quantized, ready to train) before and after `spec.finetune`.
+def perform(
+    student: nn.Module, context: Context, recipe: Recipe | None, seed: int, evaluations: int
+) -> Outcome:
+    """Return what `student` (fake-quantized, ready to train) reaches before and after `recipe`.
 
-    Metrics: `before` and `after`, evaluations of the test set; `curve`, validation accuracy while
-    fine-tuning; `steps`. Without a recipe only `before`.
+    Metrics: `before` and `after`, evaluations of the test set; `curve`, validation accuracy at
+    `evaluations` points of the fine-tuning; `steps`. Without a recipe only `before`.
     """
     from snt_core.methods.compress.quantize import freeze
-    from snt_core.training.fit import Diverged, evaluate, fit
+    from snt_core.training.evaluate import evaluate
+    from snt_core.training.fit import Diverged, fit
 
-    data = place.data(spec)
+    data, engine = context.data(), context.engine
     plain = freeze(student)
     before = packed(evaluate(plain, data.test, data.facts))
-    if spec.finetune is None:
+    if recipe is None:
         return Outcome(metrics={"before": before}, n_samples=len(data.test))
-    with place.engine.autocast():  # as the readings that follow it on the curve
+    with engine.autocast():  # as the readings that follow it on the curve
         start = evaluate(plain, data.val, data.facts)
     try:
         done = fit(
             student,
             data,
-            spec.finetune,
-            place.engine,
-            seed=spec.seed,
+            recipe,
+            engine,
+            seed=seed,
             evaluations=evaluations,
-            checkpoint=place.store.checkpoint(spec),
-            progress=place.progress,
+            checkpoint=context.checkpoint,
+            progress=context.progress,
         )
     except Diverged as error:
         return Outcome(
             metrics={"before": before, "diverged_at": error.step},
             n_samples=len(data.test),
-            dtype=place.engine.dtype,
+            dtype=engine.dtype,
             status="diverged",
         )
-    after = packed(evaluate(freeze(student), data.test, data.facts))
     first = {"step": 0, "epoch": 0.0, "val_top1": start.top1, "val_loss": start.loss}
     metrics = {
         "before": before,
-        "after": after,
+        "after": packed(evaluate(freeze(student), data.test, data.facts)),
         "curve": [first, *done.history],
         "steps": done.steps,
     }
-    return after_fit(metrics, len(data.test), place.engine, done)
+    return Outcome.of_fit(metrics, len(data.test), engine, done)
 
 
-def before_and_after(metrics: dict[str, Any]) -> dict[str, float]:
-    return {key: metrics[key]["top1"] for key in ("before", "after") if key in metrics}
+def headline(metrics: Metrics) -> dict[str, float]:
+    return {key: top1(metrics[key]) for key in ("before", "after") if key in metrics}
+
+
+def rows(spec: Any, metrics: Metrics) -> list[Row]:
+    """Return one row: test top-1 (percent) before and after training with the quantization.
+
+    `after` is `before` where there was no training (see `trained`). `act_bits` is 0 where
+    activations stay in float; `correct` says which test images were right in the end.
+    """
+    end: Packed = metrics["after" if "after" in metrics else "before"]
+    return [
+        {
+            "kind": spec.kind,
+            "weight_bits": spec.weight_bits,
+            "act_bits": getattr(spec, "act_bits", 0),
+            "per_channel": getattr(spec, "per_channel", False),
+            "observer": getattr(spec, "observer", ""),
+            "before": top1(metrics["before"]),
+            "after": top1(end),
+            "trained": "after" in metrics,
+            "correct": unpacked(end),
+        }
+    ]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from snt_core.runs.kinds.context import Outcome, Place
-from snt_core.runs.kinds.measurement import Measurement
+from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,14 +20,14 @@ class ChannelsSpec(Measurement):
     def work(self) -> float:
         return float(self.n_samples)
 
-    def carry_out(self, place: Place) -> Outcome:
-        """Per block the widest-to-median ratio; every channel of the block where it is largest."""
-        from snt_core.data.load import normalise
+    def perform(self, context: Context) -> Outcome:
+        """Find each block's widest-to-median ratio, and keep the channels of the worst block."""
+        from snt_core.data.split import normalise
         from snt_core.methods.analysis.channels import channel_ranges, widest_to_median
 
-        data = place.data(self)
+        data = context.data()
         images = data.test.tensors(self.n_samples).images
-        model = place.net(self)
+        model: Any = context.net()  # one of timm's transformers
         blocks = [f"blocks.{i}" for i in range(len(model.blocks))]
         ranges = channel_ranges(
             model, blocks, images, preprocess=lambda batch: normalise(batch, data.facts)
@@ -46,5 +45,17 @@ class ChannelsSpec(Measurement):
         return Outcome(metrics=metrics, n_samples=len(images))
 
     @staticmethod
-    def headline(metrics: dict[str, Any]) -> dict[str, float]:
+    def headline(metrics: Metrics) -> dict[str, float]:
         return {"widest to median": max(metrics["ratios"])}
+
+    def rows(self, metrics: Metrics) -> list[Row]:
+        """Return one row: the largest widest-to-median ratio, and that block's channels."""
+        return [
+            {
+                "ratio": max(metrics["ratios"]),
+                "kurtosis": max(metrics["kurtosis"]),
+                "block": metrics["worst"],
+                "low": metrics["low"],
+                "high": metrics["high"],
+            }
+        ]

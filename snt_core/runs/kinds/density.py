@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from snt_core.runs.kinds.context import Outcome, Place
-from snt_core.runs.kinds.measurement import Measurement
+from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +23,13 @@ class DensitySpec(Measurement):
     def work(self) -> float:
         return float(self.n_samples * self.probes * self.steps)
 
-    def carry_out(self, place: Place) -> Outcome:
+    def perform(self, context: Context) -> Outcome:
+        """Estimate density and trace from the same probes."""
         from snt_core.methods.curvature.spectrum import spectral_density
 
-        images, labels, preprocess = place.sample(self, self.n_samples)
+        images, labels, preprocess = context.sample(self.n_samples)
         found = spectral_density(
-            place.net(self),
+            context.net(),
             images,
             labels,
             probes=self.probes,
@@ -46,5 +46,18 @@ class DensitySpec(Measurement):
         return Outcome(metrics=metrics, n_samples=len(images))
 
     @staticmethod
-    def headline(metrics: dict[str, Any]) -> dict[str, float]:
+    def headline(metrics: Metrics) -> dict[str, float]:
         return {"trace": metrics["trace"]}
+
+    def rows(self, metrics: Metrics) -> list[Row]:
+        """Return one row: trace with its standard error, outermost Ritz values, nodes, weights."""
+        return [
+            {
+                "trace": metrics["trace"],
+                "error": metrics["trace_error"],
+                "largest": max(map(max, metrics["nodes"])),  # probes may differ in length
+                "smallest": min(map(min, metrics["nodes"])),
+                "nodes": metrics["nodes"],
+                "weights": metrics["weights"],
+            }
+        ]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from snt_core.runs.kinds.context import Outcome, Place
-from snt_core.runs.kinds.measurement import Measurement
-from snt_core.runs.spec import within
+from snt_core.common.checks import within
+from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,18 +21,19 @@ class EntropySpec(Measurement):
     act_bits: int = 4
     n_samples: int
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         within("weight_bits", self.weight_bits, 2, 8)
         within("act_bits", self.act_bits, 2, 8)
 
     def work(self) -> float:
         return float(self.n_samples)
 
-    def carry_out(self, place: Place) -> Outcome:
+    def perform(self, context: Context) -> Outcome:
+        """Count the codes of all layers; the mean weighs each layer by its codes."""
         from snt_core.methods.analysis.entropy import activation_entropy, weight_entropy
 
-        images, _, preprocess = place.sample(self, self.n_samples)
-        model = place.net(self)
+        images, _, preprocess = context.sample(self.n_samples)
+        model = context.net()
         parts = {
             "weights": weight_entropy(model, weight_bits=self.weight_bits),
             "activations": activation_entropy(
@@ -51,11 +51,18 @@ class EntropySpec(Measurement):
         return Outcome(metrics=metrics, n_samples=len(images))
 
     @staticmethod
-    def headline(metrics: dict[str, Any]) -> dict[str, float]:
+    def headline(metrics: Metrics) -> dict[str, float]:
         return {part: found["mean"] for part, found in metrics.items()}
+
+    def rows(self, metrics: Metrics) -> list[Row]:
+        """Return a row per part (weights, activations): mean entropy in bits, shares of codes."""
+        return [
+            {"part": part, "entropy": found["mean"], "histogram": found["histogram"]}
+            for part, found in metrics.items()
+        ]
 
 
 def _shares(counts: Iterable[list[int]]) -> list[float]:
-    """How often each code occurs in all layers together."""
+    """Return how often each code occurs in all layers together."""
     sums = [sum(codes) for codes in zip(*counts, strict=True)]
     return [n / sum(sums) for n in sums]

@@ -7,11 +7,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from snt_core.common.checks import within
 from snt_core.common.files import atomic_write
-from snt_core.runs.kinds.context import Outcome, Place, packed, training_images
-from snt_core.runs.kinds.measurement import Measurement
-from snt_core.runs.kinds.one_shot import TENTHS, sweep_headline
-from snt_core.runs.spec import Recipe, within
+from snt_core.runs.kinds import _sweep
+from snt_core.runs.kinds._sweep import TENTHS
+from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row
+from snt_core.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,25 +32,25 @@ class IMPSpec(Measurement):
     finetune: Recipe
     seed: int = 0
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         for sparsity in self.sparsities:
             within("sparsity", sparsity, 0, 1)
-        object.__setattr__(self, "sparsities", tuple(map(float, self.sparsities)))
 
     def work(self) -> float:
-        return training_images(self.parent, self.finetune.epochs, len(self.sparsities))
+        return self.net.training_images(self.finetune.epochs, len(self.sparsities))
 
-    def carry_out(self, place: Place) -> Outcome:
-        """Test accuracy of the dense net and after every round; a finished round is kept."""
+    def perform(self, context: Context) -> Outcome:
+        """Read the test set for the dense net and after every round; a finished round is kept."""
         from snt_core.methods.compress.prune import prune_iterative
-        from snt_core.training.fit import Diverged, evaluate, fit, steps_of
+        from snt_core.training.evaluate import evaluate
+        from snt_core.training.fit import Diverged, fit, steps_of
 
-        data = place.data(self)
-        model = place.net(self)
-        rounds = _Rounds(place.store.run_dir(self) / "checkpoint-rounds.safetensors")
+        data = context.data()
+        model = context.net()
+        rounds = _Rounds(context.folder / "checkpoint-rounds.safetensors")
         rounds.restore(model)
         if not rounds.rows:
-            rounds.rows.append({"sparsity": 0.0, **packed(evaluate(model, data.test, data.facts))})
+            rounds.rows.append(_sweep.point(0.0, evaluate(model, data.test, data.facts)))
         steps = steps_of(self.finetune, data)
         fused, resumed = False, rounds.resumed(steps)
 
@@ -61,11 +62,11 @@ class IMPSpec(Measurement):
                 student,
                 data,
                 self.finetune,
-                place.engine,
+                context.engine,
                 seed=self.seed * 1000 + turn,  # another order of the images in every round
                 evaluations=1,
                 checkpoint=rounds.file.with_name(f"checkpoint-{turn}.pt"),
-                progress=lambda i, n: place.progress(before + i, n * len(self.sparsities)),
+                progress=lambda i, n: context.progress(before + i, n * len(self.sparsities)),
                 after_step=lambda i: after_step(i / steps),
             )
             fused = done.fused
@@ -73,17 +74,19 @@ class IMPSpec(Measurement):
             rounds.earlier += done.earlier
 
         left = self.sparsities[len(rounds.rows) - 1 :]
-        status, metrics = "done", {"sweep": rounds.rows}
+        status = "done"
+        metrics: Metrics = {"sweep": rounds.rows}
         try:
             for sparsity, pruned in prune_iterative(model, left, finetune):
-                test = packed(evaluate(pruned, data.test, data.facts))
-                rounds.keep({"sparsity": sparsity, **test}, pruned)
+                test = evaluate(pruned, data.test, data.facts)
+                rounds.keep(_sweep.point(sparsity, test), pruned)
         except Diverged as error:
-            status, metrics = "diverged", {**metrics, "diverged_at": error.step}
+            status = "diverged"
+            metrics |= {"diverged_at": error.step}
         return Outcome(
             metrics=metrics,
             n_samples=len(data.test),
-            dtype=place.engine.dtype,
+            dtype=context.engine.dtype,
             fused=fused,
             status=status,
             earlier=rounds.earlier,
@@ -91,8 +94,11 @@ class IMPSpec(Measurement):
         )
 
     @staticmethod
-    def headline(metrics: dict[str, Any]) -> dict[str, float]:
-        return sweep_headline(metrics)
+    def headline(metrics: Metrics) -> dict[str, float]:
+        return _sweep.headline(metrics["sweep"])
+
+    def rows(self, metrics: Metrics) -> list[Row]:
+        return _sweep.rows(self.net, metrics["sweep"])
 
 
 class _Rounds:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from snt_core.runs.kinds.context import Outcome, Place
-from snt_core.runs.kinds.measurement import Measurement
-from snt_core.runs.spec import one_of, within
+from snt_core.common.checks import one_of, within
+from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,20 +22,20 @@ class LambdaMaxSpec(Measurement):
     max_products: int = 60
     seed: int = 0
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         one_of("bn_mode", self.bn_mode, ("eval", "train"))
         within("n_samples", self.n_samples, 1, 10**8)
 
     def work(self) -> float:
         return float(self.n_samples)
 
-    def carry_out(self, place: Place) -> Outcome:
-        """On the first training images, without augmentation, in fp32."""
+    def perform(self, context: Context) -> Outcome:
+        """Measure on the first training images, without augmentation, in fp32."""
         from snt_core.methods.curvature.lambda_max import lambda_max
 
-        images, labels, preprocess = place.sample(self, self.n_samples)
+        images, labels, preprocess = context.sample(self.n_samples)
         found = lambda_max(
-            place.net(self),
+            context.net(),
             images,
             labels,
             preprocess=preprocess,
@@ -55,5 +54,9 @@ class LambdaMaxSpec(Measurement):
         return Outcome(metrics=metrics, n_samples=found.n_samples)
 
     @staticmethod
-    def headline(metrics: dict[str, Any]) -> dict[str, float]:
+    def headline(metrics: Metrics) -> dict[str, float]:
         return {"lambda_max": metrics["lambda_max"]}
+
+    def rows(self, metrics: Metrics) -> list[Row]:
+        """Return one row: the eigenvalue, its relative residual, products used, whether settled."""
+        return [dict(metrics)]

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from snt_core.runs.kinds.context import Outcome, Place, fresh
-from snt_core.runs.kinds.measurement import Measurement
+from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row, untrained
 
 if TYPE_CHECKING:
-    from torch import nn
+    pass
 
 SHARE = 200 / 768  # of the width: where the paper reads the curve
 
@@ -26,19 +25,37 @@ class PCASpec(Measurement):
     def work(self) -> float:
         return 1.0
 
-    def carry_out(self, place: Place) -> Outcome:
-        """From weights alone, no image is read; the net before training is the yardstick."""
-        metrics = {"trained": _curves(place.net(self)), "untrained": _curves(fresh(self.parent))}
+    def perform(self, context: Context) -> Outcome:
+        """Read weights alone, no image; the net before training is the yardstick."""
+        metrics = {"trained": _curves(context.net()), "untrained": _curves(untrained(self.net))}
         return Outcome(metrics=metrics, n_samples=0)
 
     @staticmethod
-    def headline(metrics: dict[str, Any]) -> dict[str, float]:
+    def headline(metrics: Metrics) -> dict[str, float]:
         return {part: fmean(found["at_share"]) for part, found in metrics["trained"].items()}
 
+    def rows(self, metrics: Metrics) -> list[Row]:
+        """Return a row per part (ffn, qkv) of the net, and of the same net before training.
 
-def _curves(model: nn.Module) -> dict[str, dict[str, list[float]]]:
-    """For feed-forward and QKV weights: the curve (mean over blocks), each block's value at `SHARE`
-    and its effective rank."""
+        `curve` is the cumulative explained variance, mean over blocks; `explained` its value at
+        26 % of the width and `effective_rank` are means over blocks too.
+        """
+        return [
+            {
+                "state": state,
+                "part": part,
+                "curve": found["mean"],
+                "explained": fmean(found["at_share"]),
+                "effective_rank": fmean(found["effective_rank"]),
+            }
+            for state, parts in metrics.items()
+            for part, found in parts.items()
+        ]
+
+
+def _curves(model: Any) -> dict[str, dict[str, list[float]]]:
+    """Return, for feed-forward and QKV weights, the curve (mean over blocks), and each block's
+    value at `SHARE` and effective rank."""
     from snt_core.methods.analysis.weights import block_spectra, share_at
 
     curves, ranks = block_spectra(model), _ranks(model)
@@ -52,8 +69,8 @@ def _curves(model: nn.Module) -> dict[str, dict[str, list[float]]]:
     }
 
 
-def _ranks(model: nn.Module) -> dict[str, list[float]]:
-    """Effective rank of each block's feed-forward weights (mean of both) and of QKV."""
+def _ranks(model: Any) -> dict[str, list[float]]:
+    """Return the effective rank of each block's feed-forward weights (mean of both) and of QKV."""
     from snt_core.methods.analysis.weights import effective_rank
 
     return {

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from snt_core.runs.kinds.context import Outcome, Place, training_images
-from snt_core.runs.kinds.finetune import before_and_after, tuned
-from snt_core.runs.kinds.measurement import Measurement
-from snt_core.runs.spec import Recipe, within
+from snt_core.common.checks import within
+from snt_core.runs.kinds import _finetune
+from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row
+from snt_core.training.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,21 +27,30 @@ class PTQSpec(Measurement):
     curve_points: int = 20
     seed: int = 0
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         within("weight_bits", self.weight_bits, 2, 8)
 
     def work(self) -> float:
-        return training_images(self.parent, self.finetune.epochs)
+        return self.net.training_images(self.finetune.epochs)
 
-    def carry_out(self, place: Place) -> Outcome:
-        """Test accuracy before and after fine-tuning, and the curve between."""
+    def perform(self, context: Context) -> Outcome:
+        """Read the test set before and after fine-tuning, and the curve between."""
         from snt_core.methods.compress.quantize import fake_quantize_weights
 
         student = fake_quantize_weights(
-            place.net(self), weight_bits=self.weight_bits, per_channel=self.per_channel
+            context.net(), weight_bits=self.weight_bits, per_channel=self.per_channel
         )
-        return tuned(self, student, place, evaluations=self.curve_points)
+        return _finetune.perform(student, context, self.finetune, self.seed, self.curve_points)
 
     @staticmethod
-    def headline(metrics: dict[str, Any]) -> dict[str, float]:
-        return before_and_after(metrics)
+    def headline(metrics: Metrics) -> dict[str, float]:
+        return _finetune.headline(metrics)
+
+    def rows(self, metrics: Metrics) -> list[Row]:
+        return _finetune.rows(self, metrics)
+
+    def curve(self, metrics: Metrics) -> list[Row]:
+        """Return a row per reading while fine-tuning: step, epoch, validation top-1 (percent)."""
+        setting = {"weight_bits": self.weight_bits, "per_channel": self.per_channel}
+        keys = ("step", "epoch", "val_top1")
+        return [setting | {key: point[key] for key in keys} for point in metrics["curve"]]

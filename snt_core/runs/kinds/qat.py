@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from snt_core.runs.kinds.context import Outcome, Place, training_images
-from snt_core.runs.kinds.finetune import before_and_after, tuned
-from snt_core.runs.kinds.measurement import Measurement
-from snt_core.runs.spec import Recipe, within
+from snt_core.common.checks import within
+from snt_core.runs.kinds import _finetune
+from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row
+from snt_core.training.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,28 +28,31 @@ class QATSpec(Measurement):
     finetune: Recipe
     seed: int = 0
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         for name in ("weight_bits", "act_bits", "edge_bits"):
             within(name, getattr(self, name), 2, 8)
 
     def work(self) -> float:
-        return training_images(self.parent, self.finetune.epochs)
+        return self.net.training_images(self.finetune.epochs)
 
-    def carry_out(self, place: Place) -> Outcome:
-        """Test accuracy before and after the training."""
+    def perform(self, context: Context) -> Outcome:
+        """Read the test set before and after the training."""
         from snt_core.methods.compress.pact import prepare_qat
 
-        images, _, preprocess = place.sample(self, self.n_calibration)
+        images, _, preprocess = context.sample(self.n_calibration)
         student = prepare_qat(
-            place.net(self),
+            context.net(),
             images,
             weight_bits=self.weight_bits,
             act_bits=self.act_bits,
             edge_bits=self.edge_bits,
             preprocess=preprocess,
         )
-        return tuned(self, student, place, evaluations=self.finetune.epochs)
+        return _finetune.perform(student, context, self.finetune, self.seed, self.finetune.epochs)
 
     @staticmethod
-    def headline(metrics: dict[str, Any]) -> dict[str, float]:
-        return before_and_after(metrics)
+    def headline(metrics: Metrics) -> dict[str, float]:
+        return _finetune.headline(metrics)
+
+    def rows(self, metrics: Metrics) -> list[Row]:
+        return _finetune.rows(self, metrics)

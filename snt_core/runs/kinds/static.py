@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from snt_core.runs.kinds.context import Outcome, Place, test_images, training_images
-from snt_core.runs.kinds.finetune import before_and_after, tuned
-from snt_core.runs.kinds.measurement import Measurement
-from snt_core.runs.spec import Recipe, one_of, within
+from snt_core.common.checks import one_of, within
+from snt_core.runs.kinds import _finetune
+from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row
+from snt_core.training.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,22 +30,22 @@ class StaticSpec(Measurement):
     curve_points: int = 5
     seed: int = 0
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         within("weight_bits", self.weight_bits, 2, 8)
         within("act_bits", self.act_bits, 2, 8)
         one_of("observer", self.observer, ("minmax", "percentile", "mse"))
 
     def work(self) -> float:
         epochs = self.finetune.epochs if self.finetune else 0
-        return training_images(self.parent, epochs, 3) + 2 * test_images(self.parent)
+        return self.net.training_images(epochs, 3) + 2 * self.net.test_images
 
-    def carry_out(self, place: Place) -> Outcome:
-        """Test accuracy before and (if asked for) after fine-tuning."""
+    def perform(self, context: Context) -> Outcome:
+        """Read the test set before and (if asked for) after fine-tuning."""
         from snt_core.methods.compress.activations import fake_quantize_static
 
-        images, _, preprocess = place.sample(self, self.n_calibration)
+        images, _, preprocess = context.sample(self.n_calibration)
         student = fake_quantize_static(
-            place.net(self),
+            context.net(),
             images,
             weight_bits=self.weight_bits,
             act_bits=self.act_bits,
@@ -53,8 +53,11 @@ class StaticSpec(Measurement):
             per_channel=self.per_channel,
             preprocess=preprocess,
         )
-        return tuned(self, student, place, evaluations=self.curve_points)
+        return _finetune.perform(student, context, self.finetune, self.seed, self.curve_points)
 
     @staticmethod
-    def headline(metrics: dict[str, Any]) -> dict[str, float]:
-        return before_and_after(metrics)
+    def headline(metrics: Metrics) -> dict[str, float]:
+        return _finetune.headline(metrics)
+
+    def rows(self, metrics: Metrics) -> list[Row]:
+        return _finetune.rows(self, metrics)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from snt_core.common.checks import one_of, within
+from snt_core.data.facts import FACTS
 from snt_core.nets import MODELS
-from snt_core.runs.kinds.context import Outcome, Place
-from snt_core.runs.spec import DATA, one_of, within
+from snt_core.runs.spec import Context, Metrics, Net, Outcome, Row
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepTimeSpec:
+class StepTimeSpec(Net):
     """Seconds and memory of a step of Adam, SAM and SNT, alternating in one process.
 
     `rounds` steps of each are timed; `fused` runs the one-pass kernels that trainings use, where
@@ -20,20 +21,15 @@ class StepTimeSpec:
 
     kind: ClassVar[str] = "step_time"
     schema: ClassVar[int] = 2
-    leaves_weights: ClassVar[bool] = False
-    needs_data: ClassVar[bool] = True
 
-    data: str
-    val_size: int
-    model: str
     batch_size: int
     rounds: int
     fused: bool
     variant: str = "base"
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        one_of("data set", self.data, DATA)
+    def check(self) -> None:
+        one_of("data set", self.data, FACTS)
         one_of("model", self.model, MODELS)
         within("rounds", self.rounds, 1, 10_000)
 
@@ -44,21 +40,38 @@ class StepTimeSpec:
     def work(self) -> float:
         return float(5 * self.rounds * self.batch_size)
 
-    def carry_out(self, place: Place) -> Outcome:
-        """Median step time of each contender, and the growth of memory in a process of its own."""
+    def perform(self, context: Context) -> Outcome:
+        """Time each contender's steps in turn; memory is the growth of a process of its own."""
         from snt_core.training.step_time import measure
 
-        data = place.data(self)
-        fused = self.fused and place.engine.fused
-        found = measure(self, data, place.engine, fused=fused, progress=place.progress)
+        data = context.data()
+        fused = self.fused and context.engine.fused
+        found = measure(self, data, context.engine, fused=fused, progress=context.progress)
         return Outcome(
             metrics=found,
             n_samples=self.rounds * self.batch_size,
-            dtype=place.engine.dtype,
+            dtype=context.engine.dtype,
             fused=fused,
         )
 
     @staticmethod
-    def headline(metrics: dict[str, Any]) -> dict[str, float]:
+    def headline(metrics: Metrics) -> dict[str, float]:
         adam = metrics["steps"]["adam"]["median"]
         return {f"{name} / adam": s["median"] / adam for name, s in metrics["steps"].items()}
+
+    def rows(self, metrics: Metrics) -> list[Row]:
+        """Return a row per contender: median seconds, the quotient to Adam's, memory in MB.
+
+        `rounds` are the seconds of each round, in the same order for all contenders.
+        """
+        adam = metrics["steps"]["adam"]["median"]
+        return [
+            {
+                "contender": name,
+                "seconds": found["median"],
+                "ratio": found["median"] / adam,
+                "memory_mb": found["memory_mb"],
+                "rounds": found["seconds"],
+            }
+            for name, found in metrics["steps"].items()
+        ]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from snt_core.runs.kinds.context import Outcome, Place
-from snt_core.runs.kinds.measurement import Measurement
+from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +23,13 @@ class SurfaceSpec(Measurement):
     def work(self) -> float:
         return float(self.n_samples * self.points**2)
 
-    def carry_out(self, place: Place) -> Outcome:
+    def perform(self, context: Context) -> Outcome:
+        """Compute the loss on the grid, the net itself in the middle."""
         from snt_core.methods.curvature.surface import loss_surface
 
-        images, labels, preprocess = place.sample(self, self.n_samples)
+        images, labels, preprocess = context.sample(self.n_samples)
         found = loss_surface(
-            place.net(self),
+            context.net(),
             images,
             labels,
             span=self.span,
@@ -45,6 +45,10 @@ class SurfaceSpec(Measurement):
         return Outcome(metrics=metrics, n_samples=len(images))
 
     @staticmethod
-    def headline(metrics: dict[str, Any]) -> dict[str, float]:
+    def headline(metrics: Metrics) -> dict[str, float]:
         middle = metrics["losses"][len(metrics["alphas"]) // 2]
         return {"loss at the centre": middle[len(middle) // 2]}
+
+    def rows(self, metrics: Metrics) -> list[Row]:
+        """Return one row: the grid of the slice."""
+        return [{key: metrics[key] for key in ("alphas", "betas", "losses")}]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from snt_core.runs.kinds.context import Outcome, Place, packed, test_images
-from snt_core.runs.kinds.measurement import Measurement
-from snt_core.runs.spec import one_of
+from snt_core.common.checks import one_of
+from snt_core.runs.kinds._evaluation import packed, top1, unpacked
+from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,22 +26,21 @@ class TokenSpec(Measurement):
     batch_size: int
     repeats: int
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         one_of("method", self.method, ("prune", "merge"))
-        object.__setattr__(self, "settings", tuple(map(float, self.settings)))
 
     def work(self) -> float:
-        return float((len(self.settings) + 1) * test_images(self.parent))
+        return float((len(self.settings) + 1) * self.net.test_images)
 
-    def carry_out(self, place: Place) -> Outcome:
-        """Test accuracy and speed-up of the plain net (setting None) and at every setting."""
-        from snt_core.data.load import normalise
+    def perform(self, context: Context) -> Outcome:
+        """Read the test set and time the plain net (setting None) and every setting."""
+        from snt_core.data.split import normalise
         from snt_core.methods.compress.speed import speedup
         from snt_core.methods.compress.token_vit import merge_tokens, prune_tokens
-        from snt_core.training.fit import evaluate
+        from snt_core.training.evaluate import evaluate
 
-        data = place.data(self)
-        model = place.net(self)
+        data = context.data()
+        model = context.net()
         images = normalise(data.test.tensors(self.batch_size).images, data.facts)
         plain = packed(evaluate(model, data.test, data.facts))
         rows: list[dict[str, Any]] = [{"setting": None, "speedup": 1.0, **plain}]
@@ -53,9 +52,24 @@ class TokenSpec(Measurement):
             faster = speedup(model, fewer, images, repeats=self.repeats)
             test = packed(evaluate(fewer, data.test, data.facts))
             rows.append({"setting": setting, "speedup": faster, **test})
-            place.progress(i + 1, len(self.settings))
+            context.progress(i + 1, len(self.settings))
         return Outcome(metrics={"sweep": rows}, n_samples=len(data.test))
 
     @staticmethod
-    def headline(metrics: dict[str, Any]) -> dict[str, float]:
+    def headline(metrics: Metrics) -> dict[str, float]:
         return {f"top1 at {row['setting']}": row["top1"] for row in metrics["sweep"]}
+
+    def rows(self, metrics: Metrics) -> list[Row]:
+        """Return a row per setting: speed-up, test top-1, drop in points, which were right."""
+        plain = metrics["sweep"][0]
+        return [
+            {
+                "method": self.method,
+                "setting": found["setting"],
+                "speedup": found["speedup"],
+                "top1": top1(found),
+                "drop": top1(plain) - top1(found),
+                "correct": unpacked(found),
+            }
+            for found in metrics["sweep"]
+        ]

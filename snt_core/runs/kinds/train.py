@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from snt_core.nets import MODELS
-from snt_core.runs.kinds.context import Outcome, Place, after_fit, fresh, packed, training_images
-from snt_core.runs.spec import DATA, VARIANTS, Recipe, one_of, within
+from snt_core.common.checks import one_of, within
+from snt_core.data.facts import FACTS
+from snt_core.nets import MODELS, VARIANTS
+from snt_core.runs.kinds._evaluation import packed, top1
+from snt_core.runs.spec import Context, Metrics, Net, Outcome, Row, untrained
+from snt_core.training.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSpec:
+class TrainSpec(Net):
     """One training from random weights; its record holds the test accuracy of the float net."""
 
     kind: ClassVar[str] = "train"
     schema: ClassVar[int] = 1
     leaves_weights: ClassVar[bool] = True
-    needs_data: ClassVar[bool] = True
 
-    data: str
-    val_size: int
-    model: str
-    variant: str
     recipe: Recipe
-    seed: int
 
-    def __post_init__(self) -> None:
-        one_of("data set", self.data, DATA)
+    def check(self) -> None:
+        one_of("data set", self.data, FACTS)
         one_of("model", self.model, MODELS)
         one_of("variant", self.variant, VARIANTS)
         within("seed", self.seed, 0, 2**31)
@@ -42,37 +39,42 @@ class TrainSpec:
 
     def work(self) -> float:
         passes = 2 if self.recipe.optimizer == "sam" else 1
-        return training_images(self, self.recipe.epochs, passes)
+        return self.training_images(self.recipe.epochs, passes)
 
-    def carry_out(self, place: Place) -> Outcome:
-        """Trains, keeps the weights, reads the test set once."""
-        from snt_core.training.fit import Diverged, evaluate, fit
+    def perform(self, context: Context) -> Outcome:
+        """Train, keep the weights, read the test set once."""
+        from snt_core.training.evaluate import evaluate
+        from snt_core.training.fit import Diverged, fit
 
-        data = place.data(self)
-        model = fresh(self)
+        data = context.data()
+        model = untrained(self)
         try:
             done = fit(
                 model,
                 data,
                 self.recipe,
-                place.engine,
+                context.engine,
                 seed=self.seed,
-                checkpoint=place.store.checkpoint(self),
-                progress=place.progress,
+                checkpoint=context.checkpoint,
+                progress=context.progress,
             )
         except Diverged as error:
             found = {"diverged_at": error.step}
-            dtype = place.engine.dtype
+            dtype = context.engine.dtype
             return Outcome(metrics=found, n_samples=0, dtype=dtype, status="diverged")
-        place.keep(self, model)
+        context.keep(model)
         metrics = {
             "test": packed(evaluate(model, data.test, data.facts)),
             "history": done.history,
             "steps": done.steps,
             "parameters": sum(p.numel() for p in model.parameters()),
         }
-        return after_fit(metrics, len(data.test), place.engine, done)
+        return Outcome.of_fit(metrics, len(data.test), context.engine, done)
 
     @staticmethod
-    def headline(metrics: dict[str, Any]) -> dict[str, float]:
-        return {"top1": metrics["test"]["top1"]}
+    def headline(metrics: Metrics) -> dict[str, float]:
+        return {"top1": top1(metrics["test"])}
+
+    def rows(self, metrics: Metrics) -> list[Row]:
+        """Return one row: test top-1 (percent) of the float net, and its parameters."""
+        return [{"top1": top1(metrics["test"]), "parameters": metrics["parameters"]}]

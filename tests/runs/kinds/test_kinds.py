@@ -8,11 +8,11 @@ from statistics import median
 import pytest
 
 from snt_core.nets import MODELS
-from snt_core.paper.experiments import figure5, table1, table3qat
+from snt_core.paper import figure5, table1, table3qat
 from snt_core.paper.profiles import PROFILES
 from snt_core.paper.recipes import training
 from snt_core.runs import runner
-from snt_core.runs.kinds import KINDS, spec_class
+from snt_core.runs.kinds import kinds, spec_class
 from snt_core.runs.kinds.channels import ChannelsSpec
 from snt_core.runs.kinds.density import DensitySpec
 from snt_core.runs.kinds.entropy import EntropySpec
@@ -21,9 +21,9 @@ from snt_core.runs.kinds.pca import PCASpec
 from snt_core.runs.kinds.static import StaticSpec
 from snt_core.runs.kinds.surface import SurfaceSpec
 from snt_core.runs.kinds.tokens import TokenSpec
-from snt_core.runs.spec import Recipe, root
 from snt_core.runs.store import Store
 from snt_core.training.fit import Diverged
+from snt_core.training.recipe import Recipe
 
 SMOKE = PROFILES["smoke"]
 SHORT = Recipe(epochs=1, batch_size=64, lr=1e-2)
@@ -45,7 +45,7 @@ def metrics(spec, store: Store) -> dict:
 
 
 def test_every_kind_names_itself_and_has_a_golden_shape():
-    for kind in KINDS:
+    for kind in kinds():
         assert spec_class(kind).kind == kind
 
 
@@ -112,8 +112,8 @@ def test_static_quantization_without_training_has_only_a_before(store):
 def test_qat_trains_from_the_float_net(store):
     (spec,) = [
         s
-        for s in table3qat(SMOKE, [0], backbone="mobilenet_v1")
-        if s.kind == "qat" and root(s).approach == "adam"
+        for s in table3qat.runs(SMOKE, [0], backbone="mobilenet_v1")
+        if s.kind == "qat" and s.net.approach == "adam"
     ]
     found = metrics(dataclasses.replace(spec, parent=NET, finetune=SHORT), store)
     assert {"before", "after", "curve"} <= set(found)
@@ -150,7 +150,7 @@ def test_tokens_start_at_the_plain_net(store, method, settings):
 
 
 def test_steps_are_timed_in_turn(store):
-    (spec,) = table1(SMOKE, [0], backbone="resnet20")
+    (spec,) = table1.runs(SMOKE, [0], backbone="resnet20")
     found = metrics(dataclasses.replace(spec, rounds=4, batch_size=32), store)["steps"]
     assert set(found) == {"adam", "sam", "snt"}  # not compiled: eager alone
     assert all(len(c["seconds"]) == 4 for c in found.values())
@@ -159,6 +159,6 @@ def test_steps_are_timed_in_turn(store):
 
 
 def test_figures_of_pruning_share_their_nets():
-    nets = {s for m in ("one-shot", "iterative") for s in figure5(SMOKE, [0], method=m)}
+    nets = {s for m in ("one-shot", "iterative") for s in figure5.runs(SMOKE, [0], method=m)}
     assert len([s for s in nets if s.kind == "train"]) == 6
-    assert all(root(s).model in MODELS for s in nets)
+    assert all(s.net.model in MODELS for s in nets)

@@ -1,0 +1,47 @@
+"""How weights are optimised: the recipe of a training or of a fine-tuning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from snt_core.common.checks import coerce_fields, one_of, within
+from snt_core.common.errors import UserError
+
+OPTIMIZERS = ("adam", "sam")
+AUGMENTATIONS = ("crop-flip", "none", "trivial-augment", "random-resized-crop")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How weights are optimised, from scratch or in fine-tuning.
+
+    `lr` is the peak of a linear warm-up followed by a cosine to zero; `rho` is SAM's radius
+    (0 with Adam); `weight_decay` is decoupled from the gradient and spares biases,
+    normalisation and the three parameters of Eq. (1).
+    """
+
+    optimizer: str = "adam"
+    rho: float = 0.0
+    adaptive: bool = False
+    epochs: int
+    batch_size: int = 128
+    lr: float
+    # The first records hold a whole number of epochs as an integer, and their ids with it.
+    warmup_epochs: float = field(default=0.0, metadata={"spelt": "integer where whole"})
+    weight_decay: float = 0.0
+    augment: str = "crop-flip"
+
+    def __post_init__(self) -> None:
+        coerce_fields(self)
+        one_of("optimizer", self.optimizer, OPTIMIZERS)
+        one_of("augmentation", self.augment, AUGMENTATIONS)
+        within("epochs", self.epochs, 1, 10_000)
+        within("batch_size", self.batch_size, 1, 65_536)
+        within("lr", self.lr, 0, 100)
+        within("rho", self.rho, 0, 10)
+        within("warmup_epochs", self.warmup_epochs, 0, self.epochs)
+        within("weight_decay", self.weight_decay, 0, 10)
+        if (self.optimizer == "sam") != (self.rho > 0):
+            raise UserError(
+                f"rho is {self.rho} with optimizer '{self.optimizer}'; only sam has one"
+            )
