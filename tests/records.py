@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from snt_core.paper import claims
-from snt_core.paper.claims import Verdict
-from snt_core.paper.experiments import ARTEFACTS
+from snt_core.paper.artefacts import artefact as artefact_module
+from snt_core.paper.artefacts import claims
 from snt_core.paper.profiles import PROFILES
-from snt_core.paper.selection import Result
-from snt_core.runs.spec import Net, Spec, root
-from snt_core.runs.store import Record
+from snt_core.paper.selection import Selection
+from snt_core.paper.verdict import Verdict, judge
+from snt_core.runs.record import Record
+from snt_core.runs.spec import Net, Spec
 
 N = 2000  # test images
 STEP = 100 / N  # points that one of them counts
@@ -54,30 +54,35 @@ def result(
     profile: str = "cifar",
     part: dict[str, Any] | None = None,
     **columns: Any,
-) -> Result:
+) -> Selection:
     """Every run of an artefact, or of a `part` of it, with the quality in `columns`."""
     assert set(columns) <= set(DEFAULTS)
     chosen, part, seeds = PROFILES[profile], part or {}, tuple(seeds)
-    specs = ARTEFACTS[artefact](chosen, seeds, **part)
-    return Result(artefact, chosen, seeds, [_record(s, profile, columns) for s in specs], part)
+    specs = artefact_module(artefact).runs(chosen, seeds, **part)
+    return Selection(
+        artefact=artefact,
+        profile=chosen,
+        seeds=seeds,
+        options=part,
+        specs=specs,
+        records=[_record(spec, profile, columns) for spec in specs],
+    )
 
 
 def judged(claim: str, seeds: Sequence[int] = (0, 1), profile: str = "cifar", **columns) -> Verdict:
     """Verdict on a claim whose nets are all as `columns` say."""
-    case = claims.CASES[claim]
-    made = [
-        result(case.artefact, seeds, profile=profile, part=part, **columns) for part in case.parts
-    ]
-    return claims.judge(claim, *made)
+    artefact, test = claims()[claim]
+    made = [result(artefact, seeds, profile=profile, part=part, **columns) for part in test.parts]
+    return judge(claim, *made)
 
 
-def changed(made: Result, chosen: Callable[[Spec], bool], **changes: Any) -> Result:
+def changed(made: Selection, chosen: Callable[[Spec], bool], **changes: Any) -> Selection:
     """With the fields of the chosen runs' records changed."""
     records = [replace(r, **changes) if chosen(r.spec) else r for r in made.records]
     return replace(made, records=records)
 
 
-def without(made: Result, chosen: Callable[[Spec], bool]) -> Result:
+def without(made: Selection, chosen: Callable[[Spec], bool]) -> Selection:
     """Without the records of the chosen runs."""
     return replace(made, records=[r for r in made.records if not chosen(r.spec)])
 
@@ -99,7 +104,7 @@ def curve(rate: float, end: float, gain: float = 20.0) -> list[dict[str, Any]]:
 
 
 def _record(spec: Spec, profile: str, columns: dict[str, Any]) -> Record:
-    net = root(spec)
+    net = spec.net
 
     def get(name: str, approach: str = net.approach) -> Any:
         return _value(columns.get(name, DEFAULTS[name]), DEFAULTS[name], net, approach)
@@ -143,15 +148,15 @@ def _sweep(spec: Spec, get: Get) -> dict[str, Any]:
     rows = []
     for s in (0.0, *spec.sparsities):
         drop = lost(s) if callable(lost) else lost * s**2
-        rows.append({"sparsity": s, **evaluation(get("top1") - drop * (s > 0), root(spec).seed)})
+        rows.append({"sparsity": s, **evaluation(get("top1") - drop * (s > 0), spec.net.seed)})
     return {"sweep": rows}
 
 
 def _quantized(spec: Spec, get: Get) -> dict[str, Any]:
-    before = evaluation(get("before"), root(spec).seed)
+    before = evaluation(get("before"), spec.net.seed)
     if spec.finetune is None:
         return {"before": before}
-    after = evaluation(get("after"), root(spec).seed)
+    after = evaluation(get("after"), spec.net.seed)
     readings = curve(get("rate"), get("after"), get("gain"))
     return {"before": before, "after": after, "curve": readings, "steps": 100}
 
@@ -160,7 +165,7 @@ def _tokens(spec: Spec, get: Get) -> dict[str, Any]:
     rows = []
     for i, setting in enumerate((None, *spec.settings)):
         speedup = 1 + i * get("faster")
-        score = evaluation(get("top1") - get(spec.method) * (speedup - 1), root(spec).seed)
+        score = evaluation(get("top1") - get(spec.method) * (speedup - 1), spec.net.seed)
         rows.append({"setting": setting, "speedup": speedup, **score})
     return {"sweep": rows}
 

@@ -1,21 +1,30 @@
-"""Figure 4: block diagrams traced from the modules that are trained."""
+"""Figure 4: block diagrams, traced from the modules that are trained; nothing is run."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from inspect import signature
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
+from snt_core.paper.looks import canvas
+from snt_core.paper.profiles import Profile
+from snt_core.runs.spec import Spec
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from torch import fx, nn
 
 COLOURS = {"linear": "#cfe3f2", "norm": "#eeeeee", "act": "#f6d9c8", "sum": "#ffffff"}
 INPUT = -1
 SIDE = 1.9  # where shortcuts run, the main path being at 0
+
+
+def runs(profile: Profile, seeds: Iterable[int]) -> list[Spec]:
+    """Return nothing: the diagrams are drawn from the code."""
+    return []
 
 
 @dataclass(frozen=True)
@@ -28,8 +37,8 @@ class Box:
     reads: tuple[int, ...]
 
 
-def steps(block: nn.Module) -> list[Box]:
-    """The operations of a block, in the order of its forward pass but for shortcuts.
+def operations(block: nn.Module) -> list[Box]:
+    """Return the operations of a block, in the order of its forward pass but for shortcuts.
 
     Traced by torch.fx, so that the picture is of the code that runs. Identities and reshaping are
     left out.
@@ -53,7 +62,7 @@ def steps(block: nn.Module) -> list[Box]:
 
 
 def _shortcuts_last(boxes: list[Box]) -> list[Box]:
-    """What is added to a sum, as its second term, stands right before it."""
+    """Return the boxes with what is added to a sum, as its second term, right before it."""
     order = list(range(len(boxes)))
     readers = Counter(source for box in boxes for source in box.reads)
     for i, box in enumerate(boxes):
@@ -70,7 +79,7 @@ def _shortcuts_last(boxes: list[Box]) -> list[Box]:
 
 
 def _trace(block: nn.Module) -> fx.Graph:
-    """Graph of a block down to its leaves, activations of our own among them.
+    """Return the graph of a block down to its leaves, activations of our own among them.
 
     Of its forward's arguments the first is traced; others have their defaults.
     """
@@ -88,7 +97,7 @@ def _trace(block: nn.Module) -> fx.Graph:
 
 
 def _looks(module: nn.Module) -> tuple[str, str] | None:
-    """Label and kind of a module's box; none for an identity."""
+    """Return label and kind of a module's box; none for an identity."""
     from torch import nn
 
     from snt_core.methods.transform import SNTActivation
@@ -110,11 +119,11 @@ def _looks(module: nn.Module) -> tuple[str, str] | None:
     return type(module).__name__, "act"
 
 
-def blocks(columns: dict[str, nn.Module]) -> Figure:
-    """Figure 4: a column per block, top to bottom in the order of its forward pass."""
-    traced = {title: steps(block) for title, block in columns.items()}
+def figure(columns: dict[str, nn.Module]) -> Figure:
+    """Draw a column per block, top to bottom in the order of its forward pass."""
+    traced = {title: operations(block) for title, block in columns.items()}
     height = max(map(len, traced.values()))
-    figure = Figure(figsize=(2.6 * len(traced), 0.5 * height + 1.2), layout="constrained")
+    figure = canvas(2.6 * len(traced), 0.5 * height + 1.2)
     axes = figure.subplots(1, len(traced), squeeze=False)[0]
     for ax, (title, boxes) in zip(axes, traced.items(), strict=True):
         _draw(ax, boxes)
@@ -125,7 +134,7 @@ def blocks(columns: dict[str, nn.Module]) -> Figure:
 
 def _draw(ax: Axes, boxes: list[Box]) -> None:
     where = _layout(boxes)
-    line = {"color": "0.45", "lw": 1.2, "zorder": 1}
+    line: dict[str, Any] = {"color": "0.45", "lw": 1.2, "zorder": 1}
     for i, box in enumerate(boxes):
         x, y = where[i]
         ax.text(
@@ -151,7 +160,7 @@ def _draw(ax: Axes, boxes: list[Box]) -> None:
 
 
 def _layout(boxes: list[Box]) -> dict[int, tuple[float, float]]:
-    """Place of every box: the main path runs down, a shortcut's own operations stand beside it.
+    """Return the place of every box: the main path runs down, shortcuts stand beside it.
 
     A shortcut is what is called last before a sum and does not read what was called just before.
     """

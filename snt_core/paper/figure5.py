@@ -1,25 +1,89 @@
-"""Tests of the claims about weight pruning: Figures 5 and 7."""
+"""Figure 5: pruning on CIFAR-10, one-shot and iterative."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import product
+from typing import TYPE_CHECKING
 
-from snt_core.paper import frames
-from snt_core.paper.claims.findings import Finding, chain, gap, image_drops, means
-from snt_core.runs.store import Record
+from snt_core.common.checks import all_or_one
+from snt_core.paper.evidence import (
+    Claim,
+    Finding,
+    backbones,
+    by_approach,
+    chain,
+    frame,
+    gap,
+    image_drops,
+)
+from snt_core.paper.looks import canvas, lines
+from snt_core.paper.profiles import Profile
+from snt_core.paper.recipes import THREE, retraining, training
+from snt_core.runs.kinds.imp import IMPSpec
+from snt_core.runs.kinds.one_shot import OneShotSpec
+from snt_core.runs.record import Record
+from snt_core.runs.spec import Spec
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+PRUNED = ("resnet20", "mixer_s")
+METHODS = ("one-shot", "iterative")
 ORDER = ("adam", "sam", "arch")
 
 
+def runs(
+    profile: Profile,
+    seeds: Iterable[int],
+    *,
+    backbone: str = "",
+    method: str = "",
+    sparsities: Sequence[float] = OneShotSpec.sparsities,
+) -> list[Spec]:
+    """Return the nets, pruned once at `sparsities` and iteratively at the profile's."""
+    methods = all_or_one("method", method, METHODS)
+    specs: list[Spec] = []
+    for seed, model in product(seeds, all_or_one("backbone", backbone, PRUNED)):
+        for approach in THREE:
+            net = training(profile, "cifar10", approach, seed, model)
+            specs.append(net)
+            if "one-shot" in methods:
+                specs.append(OneShotSpec(parent=net, sparsities=tuple(sparsities)))
+            if "iterative" in methods:
+                finetune = retraining(profile, net, profile.prune_epochs)
+                specs.append(
+                    IMPSpec(parent=net, sparsities=profile.sparsities, finetune=finetune, seed=seed)
+                )
+    return specs
+
+
+def table(records: Iterable[Record]) -> pd.DataFrame:
+    """Return a row per net and sparsity, of one way of pruning: test top-1, drop in points."""
+    return frame(records, "one_shot", "imp")
+
+
+def figure(table: pd.DataFrame) -> Figure:
+    """Draw test top-1, and the drop from the dense net, over sparsity."""
+    figure = canvas(9, 3.8)
+    left, right = figure.subplots(1, 2)
+    lines(left, table, "sparsity", "top1")
+    lines(right, table, "sparsity", "drop")
+    left.set(xlabel="sparsity", ylabel="test top-1 (%)")
+    right.set(xlabel="sparsity", ylabel="drop from the dense net (points)")
+    return figure
+
+
 def one_shot(records: Sequence[Record]) -> Finding:
-    """Figure 5: SAM's mean drop is the smallest; ARCH's is under base's at 60-90 %."""
-    frame = frames.sweeps(records)
-    low, high = frame[frame.sparsity.between(0.05, 0.95)], frame[frame.sparsity.between(0.55, 0.95)]
-    mean, far = means(low, "drop"), means(high, "drop")
+    """Test that SAM's mean drop is the smallest, and ARCH's is under base's at 60-90 %."""
+    sweep = frame(records, "one_shot")
+    low, high = sweep[sweep.sparsity.between(0.05, 0.95)], sweep[sweep.sparsity.between(0.55, 0.95)]
+    mean, far = by_approach(low, "drop"), by_approach(high, "drop")
     each = high.pivot_table(index="sparsity", columns="approach", values="drop")
     best = mean["sam"] < min(mean["adam"], mean["arch"])
     keeps = bool((each["arch"] < each["adam"]).all())
-    drops, far_drops = image_drops(frame, low), image_drops(frame, high)
+    drops, far_drops = image_drops(sweep, low), image_drops(sweep, high)
     effect = gap(drops, "adam", "sam", "drop")
     return Finding(
         holds=best and keeps,
@@ -35,12 +99,12 @@ def one_shot(records: Sequence[Record]) -> Finding:
 
 
 def imp_mixer(records: Sequence[Record]) -> Finding:
-    """Figure 5: with iterative pruning ARCH is above base and SAM, on average over 10-90 %."""
-    frame = frames.sweeps(records, "imp")
-    frame = frame[frame.sparsity > 0]
-    top1 = means(frame, "top1")
+    """Test that iterative pruning leaves ARCH above base and SAM, on average over 10-90 %."""
+    sweep = frame(records, "imp")
+    sweep = sweep[sweep.sparsity > 0]
+    top1 = by_approach(sweep, "top1")
     keys = ["approach", "seed"]
-    kept = frame.groupby(keys).correct.agg(lambda c: sum(x.astype(float) for x in c) / len(c))
+    kept = sweep.groupby(keys).correct.agg(lambda c: sum(x.astype(float) for x in c) / len(c))
     kept = kept.reset_index()
     gaps = [gap(kept, "arch", rival) for rival in ("adam", "sam")]
     return Finding(
@@ -56,12 +120,12 @@ def imp_mixer(records: Sequence[Record]) -> Finding:
 
 
 def imp_resnet(records: Sequence[Record]) -> Finding:
-    """Figure 5: ARCH's drop is at most base's at six of nine sparsities or more."""
-    frame = frames.sweeps(records, "imp")
-    pruned = frame[frame.sparsity > 0]
+    """Test that ARCH's drop is at most base's at six of nine sparsities or more."""
+    sweep = frame(records, "imp")
+    pruned = sweep[sweep.sparsity > 0]
     each = pruned.pivot_table(index="sparsity", columns="approach", values="drop")
     kept = int((each["arch"] <= each["adam"]).sum())
-    effect = gap(image_drops(frame, pruned), "adam", "arch", "drop")
+    effect = gap(image_drops(sweep, pruned), "adam", "arch", "drop")
     return Finding(
         holds=kept * 9 >= 6 * len(each),
         effect=effect,
@@ -69,29 +133,28 @@ def imp_resnet(records: Sequence[Record]) -> Finding:
         unit="points of mean drop, ADAM above ARCH",
         text=(
             f"ARCH's drop is at most ADAM's at {kept} of {len(each)} sparsities; mean drop "
-            f"{chain(means(pruned, 'drop'), ('adam', 'arch'), 2)} points"
+            f"{chain(by_approach(pruned, 'drop'), ('adam', 'arch'), 2)} points"
         ),
     )
 
 
-def augmentation(records: Sequence[Record]) -> Finding:
-    """Figure 7: accuracy is lower without augmentation; at 50 % ARCH still keeps more than base."""
-    frame = frames.sweeps(records)
-    plain = frame[frame.augment == "none"]
-    dense, before = plain[plain.sparsity == 0], frame[(frame.augment != "none")]
-    without, with_it = means(dense, "top1"), means(before[before.sparsity == 0], "top1")
-    lower = all(without[a] < with_it[a] for a in ("adam", "arch"))
-    half = plain[plain.sparsity == 0.5]
-    drop = means(half, "drop")
-    effect = gap(image_drops(plain, half), "adam", "arch", "drop")
-    return Finding(
-        holds=lower and effect.mean > 0,
-        effect=effect,
-        gaps=[effect],
-        unit="points of drop at 50 % without augmentation, ADAM above ARCH",
-        text=(
-            f"dense top-1 without augmentation {chain(without, ('adam', 'arch'), 2)}, with it "
-            f"{chain(with_it, ('adam', 'arch'), 2)}; drop at 50 % without: "
-            f"{chain(drop, ('adam', 'arch'), 2)} points"
-        ),
-    )
+CLAIMS = {
+    "imp-mixer": Claim(
+        test=imp_mixer,
+        approaches=ORDER,
+        kinds=("imp",),
+        parts=backbones("mixer_s", method="iterative"),
+    ),
+    "imp-resnet": Claim(
+        test=imp_resnet,
+        approaches=("adam", "arch"),
+        kinds=("imp",),
+        parts=backbones("resnet20", method="iterative"),
+    ),
+    "one-shot": Claim(
+        test=one_shot,
+        approaches=ORDER,
+        kinds=("one_shot",),
+        parts=backbones("resnet20", "mixer_s", method="one-shot"),
+    ),
+}

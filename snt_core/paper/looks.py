@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import matplotlib as mpl
-import pandas as pd
-import seaborn as sns
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING, Any
 
 from snt_core.paper.recipes import LABELS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Colour-blind safe (Okabe and Ito) and told apart by marker and dash as well.
 COLOURS = {
@@ -18,12 +20,22 @@ COLOURS = {
     "untrained": "0.5",
 }
 MARKERS = {"adam": "o", "sam": "s", "preact": "^", "arch": "D", "untrained": "v"}
-DASHES = {"adam": "-", "sam": "--", "preact": ":", "arch": "-.", "untrained": (0, (1, 3))}
-PAPER = {"marker": "x", "ms": 9, "mew": 2, "color": "0.35", "ls": ""}  # the paper's own values
+DASHES: dict[str, Any] = {
+    "adam": "-",
+    "sam": "--",
+    "preact": ":",
+    "arch": "-.",
+    "untrained": (0, (1, 3)),
+}
+# the paper's own values
+PAPER: dict[str, Any] = {"marker": "x", "ms": 9, "mew": 2, "color": "0.35", "ls": ""}
 
 
 def style() -> None:
-    """The book's look: SVG, white ground, text as text."""
+    """Set the book's look: SVG, white ground, text as text."""
+    import matplotlib as mpl
+    import seaborn as sns
+
     sns.set_theme(context="notebook", style="whitegrid")
     mpl.rcParams.update({"svg.fonttype": "none", "figure.dpi": 100, "font.size": 11})
     try:
@@ -33,12 +45,19 @@ def style() -> None:
     set_matplotlib_formats("svg", facecolor="white", bbox_inches="tight")
 
 
+def canvas(width: float, height: float, *, layout: Any = "constrained") -> Figure:
+    """Return an empty figure of that size in inches, tied to no window."""
+    from matplotlib.figure import Figure  # not at the top: the command line starts without it
+
+    return Figure(figsize=(width, height), layout=layout)
+
+
 def lines(ax: Axes, frame: pd.DataFrame, x: str, y: str, *, mark: bool = True) -> None:
-    """Mean over seeds for each approach, and the range of the seeds behind it."""
+    """Draw the mean over seeds for each approach, and the range of the seeds behind it."""
     for approach in [a for a in COLOURS if a in set(frame.approach)]:
         stats = frame[frame.approach == approach].groupby(x)[y].agg(["mean", "min", "max"])
-        look = {"color": COLOURS[approach], "marker": MARKERS[approach] if mark else "", "ms": 5}
-        look["ls"] = DASHES[approach]
+        marker = MARKERS[approach] if mark else ""
+        look = {"color": COLOURS[approach], "marker": marker, "ls": DASHES[approach], "ms": 5}
         ax.plot(stats.index, stats["mean"], label=LABELS[approach], **look)
         ax.fill_between(stats.index, stats["min"], stats["max"], color=look["color"], alpha=0.15)
     ax.legend()

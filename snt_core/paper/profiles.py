@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from snt_core.common.errors import unknown
-from snt_core.runs.kinds.one_shot import TENTHS
+from snt_core.runs.kinds._sweep import TENTHS
 
 PUBLISHED = "published"  # not a size: the best profile whose records are there
 

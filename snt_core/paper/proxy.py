@@ -1,74 +1,171 @@
-"""lambda_max beside the accuracy that compression cost, as a table."""
+"""Section 6: lambda_max beside the accuracy that compression cost, over all other artefacts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+import numpy as np
 
-from snt_core.paper.frames.analyses import MERGING, PRUNING, at_speedup
-from snt_core.paper.frames.compression import quantized, sharpness, sweeps, trainings
-from snt_core.runs.store import Record
+from snt_core.common.checks import all_or_one
+from snt_core.paper import figure5, table2, table3, table4
+from snt_core.paper.evidence import NET, Claim, Finding, Untestable, backbones, frame
+from snt_core.paper.looks import COLOURS, MARKERS, canvas
+from snt_core.paper.profiles import Profile
+from snt_core.paper.quantized import quantized
+from snt_core.paper.recipes import LABELS, lambda_max
+from snt_core.paper.statistics import Interval, rank_correlation
+from snt_core.runs.identity import run_id
+from snt_core.runs.record import Record
+from snt_core.runs.spec import Spec
 
-KEYS = ["data", "model", "approach", "seed"]
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
 SPARSITIES = (0.5, 0.7)  # below little is lost, above nearly all: neither tells nets apart
+BACKBONES = (*table3.DATA, "vit")
 
 
-def points(records: Iterable[Record]) -> pd.DataFrame:
-    """A row per net and compression: lambda_max beside the accuracy it lost (percent points).
+def runs(profile: Profile, seeds: Iterable[int], *, backbone: str = "") -> list[Spec]:
+    """Return all nets of a backbone with lambda_max, and the other artefacts' compressions."""
+    seeds = list(seeds)
+    specs: dict[Spec, None] = {}
+    for model in all_or_one("backbone", backbone, BACKBONES):
+        parts = (
+            [table2.runs(profile, seeds)]
+            if model == "vit"
+            else [table3.runs(profile, seeds, backbone=model)]
+        )
+        if model == "resnet20":
+            parts.append(table4.runs(profile, seeds))
+        if model in figure5.PRUNED:
+            parts.append(figure5.runs(profile, seeds, backbone=model, method="one-shot"))
+        for spec in [spec for part in parts for spec in part]:
+            specs.setdefault(spec)
+            if spec.leaves_weights:
+                specs.setdefault(lambda_max(profile, spec.net))
+    return list(specs)
+
+
+def table(records: Iterable[Record]) -> pd.DataFrame:
+    """Return a row per net and compression: lambda_max beside the accuracy it lost (points).
 
     `compression` names what was done: rounding, one-shot pruning and fewer tokens without training,
     and rounding with the training that mends it. Nets whose lambda_max did not converge are left
     out.
     """
+    import pandas as pd
+
     records = list(records)
-    sharp = sharpness(records)
+    curvature = frame(records, "lambda_max")
     found = [part for part in (_pruned(records), _rounded(records), _faster(records)) if len(part)]
-    if not found or sharp.empty:
-        return pd.DataFrame(columns=[*KEYS, "compression", "drop", "lambda_max"])
-    frame = pd.concat(found)[[*KEYS, "compression", "drop"]].drop_duplicates()
-    sharp = sharp[sharp.converged.astype(bool)]
-    return frame.merge(sharp[[*KEYS, "lambda_max"]].drop_duplicates(KEYS), on=KEYS)
+    if not found or curvature.empty:
+        return pd.DataFrame(columns=[*NET, "compression", "drop", "lambda_max"])
+    rows = pd.concat(found)[[*NET, "compression", "drop"]].drop_duplicates()
+    curvature = curvature[curvature.converged.astype(bool)]
+    return rows.merge(curvature[[*NET, "lambda_max"]].drop_duplicates(NET), on=NET)
 
 
 def _pruned(records: list[Record]) -> pd.DataFrame:
-    frame = sweeps(records)
-    if frame.empty:
-        return frame
-    frame = frame[frame.sparsity.isin(SPARSITIES)]
-    return frame.assign(compression=frame.sparsity.map("{:.0%} pruned".format))
+    rows = frame(records, "one_shot")
+    if rows.empty:
+        return rows
+    rows = rows[rows.sparsity.isin(SPARSITIES)]
+    return rows.assign(compression=rows.sparsity.map("{:.0%} pruned".format))
 
 
 def _rounded(records: list[Record]) -> pd.DataFrame:
     """Right after rounding and, where there was training, after it."""
-    frame, dense = quantized(records), _dense(records)
-    if frame.empty or dense.empty:
+    import pandas as pd
+
+    rows, dense = quantized(records), _dense(records)
+    if rows.empty or dense.empty:
         return pd.DataFrame()
-    frame = frame.merge(dense, on=KEYS)
-    names = frame.apply(_bits, axis=1)
-    plain = frame.assign(drop=frame.top1 - frame.before, compression=names)
-    mended = frame.assign(drop=frame.top1 - frame.after, compression=names + ", fine-tuned")
+    rows = rows.merge(dense, on=NET)
+    names = rows.apply(_bits, axis=1)
+    plain = rows.assign(drop=rows.top1 - rows.before, compression=names)
+    mended = rows.assign(drop=rows.top1 - rows.after, compression=names + ", fine-tuned")
     return pd.concat([plain, mended[mended.trained]])
 
 
 def _dense(records: list[Record]) -> pd.DataFrame:
     """Accuracy before compression, of trainings and, for checkpoints, of sweeps."""
-    found = [trainings(records)]
-    if len(pruned := sweeps(records)):
+    import pandas as pd
+
+    found = [frame(records, "train")]
+    if len(pruned := frame(records, "one_shot")):
         found.append(pruned[pruned.sparsity == 0])
-    parts = [part[[*KEYS, "top1"]] for part in found if len(part)]
-    return pd.concat(parts).drop_duplicates(KEYS) if parts else pd.DataFrame()
+    parts = [part[[*NET, "top1"]] for part in found if len(part)]
+    return pd.concat(parts).drop_duplicates(NET) if parts else pd.DataFrame()
 
 
 def _faster(records: list[Record]) -> pd.DataFrame:
     """Tokens pruned and merged to the speed-ups that the paper reads."""
+    import pandas as pd
+
     parts = [
-        at_speedup(records, method, target).assign(compression=f"tokens {method}d, {target:.2f}x")
-        for method, target in (("prune", PRUNING), ("merge", MERGING))
+        table2.at_speedup(records, method, target).assign(
+            compression=f"tokens {method}d, {target:.2f}x"
+        )
+        for method, target in table2.SPEEDUPS.items()
     ]
     return pd.concat(parts)
 
 
-def _bits(row: pd.Series) -> str:
+def _bits(row: Any) -> str:
     activations = row.act_bits or "float"
     return f"W{row.weight_bits}/A{activations}" + ", per channel" * bool(row.per_channel)
+
+
+def figure(table: pd.DataFrame) -> Figure:
+    """Draw accuracy lost over lambda_max: a mark per net, a panel per compression."""
+    if table.empty:
+        figure = canvas(6, 0.6, layout=None)
+        figure.text(0.5, 0.5, r"no net whose $\lambda_{\max}$ converged", ha="center", va="center")
+        return figure
+    compressions = sorted(set(table.compression))
+    rows = -(-len(compressions) // 3)
+    figure = canvas(9.5, 2.7 * rows)
+    axes = figure.subplots(rows, 3, squeeze=False).ravel()
+    for ax, name in zip(axes, compressions, strict=False):
+        for approach, part in table[table.compression == name].groupby("approach"):
+            ax.plot(part.lambda_max, part["drop"], MARKERS[approach], color=COLOURS[approach])
+        ax.set(title=name, xscale="log", xlabel=r"$\lambda_{\max}$", ylabel="drop (points)")
+    for ax in axes[len(compressions) :]:
+        ax.set_axis_off()
+    for approach in dict.fromkeys(table.approach):
+        look = {"color": COLOURS[approach], "label": LABELS[approach]}
+        axes[0].plot([], [], MARKERS[approach], **look)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def proxy(records: Sequence[Record]) -> Finding:
+    """Test that the sharper net loses more accuracy, whatever the compression."""
+    points = table(records)
+    strata: dict[str, dict[str, tuple[float, float]]] = {}
+    for row in points.itertuples():
+        stratum = strata.setdefault(f"{row.data}, {row.compression}", {})
+        stratum[f"{row.data} {row.approach} {row.seed}"] = (row.lambda_max, row.drop)
+    try:
+        found = rank_correlation(strata)
+    except ValueError as error:
+        raise Untestable(str(error)) from error
+    if not np.isfinite(found.mean):
+        raise Untestable("all drops or all eigenvalues are equal")
+    seeds = points.seed.nunique()
+    left_out = len({run_id(r.spec.net) for r in records}) - found.seeds
+    without = f"; {left_out} left out, diverged or without a settled lambda_max" if left_out else ""
+    effect = Interval(found.mean, found.low, found.high, seeds)
+    return Finding(
+        holds=found.mean > 0,
+        effect=effect,
+        gaps=[effect],
+        unit="Spearman's rho of lambda_max and accuracy drop",
+        text=f"{found.seeds} nets, {len(strata)} compressions, {len(points)} points; ranks are "
+        f"taken within each compression and data set{without}",
+    )
+
+
+CLAIMS = {"proxy": Claim(test=proxy, approaches=(), kinds=(), parts=backbones(*BACKBONES))}

@@ -1,121 +1,73 @@
-"""Records of nets, quantized nets and pruned nets as tables."""
+"""Quantized nets beside the paper's: what Tables 3 and 4 and Figure 6 share."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
+from snt_core.paper.evidence import (
+    NET,
+    Finding,
+    by_approach,
+    chain,
+    frame,
+    gap,
+    means,
+    rises,
+)
+from snt_core.paper.looks import COLOURS, MARKERS, PAPER, canvas
+from snt_core.paper.recipes import LABELS
+from snt_core.paper.statistics import Interval, bootstrap
+from snt_core.runs.record import Record
 
-from snt_core.paper.statistics import bootstrap
-from snt_core.runs.spec import root
-from snt_core.runs.store import Record
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
-
-def eigenvalues(records: Iterable[Record]) -> pd.DataFrame:
-    """How good each lambda_max is: a true eigenvalue lies within residual * lambda_max of it."""
-    columns = ["approach", "seed", "lambda_max", "residual", "products", "converged", "n_samples"]
-    return sharpness(records)[columns]
-
-
-def of_kind(records: Iterable[Record], kind: str) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Records of a kind that ended well, each with the columns that name its net."""
-    for record in records:
-        if record.spec.kind == kind and record.status == "done":
-            net = root(record.spec)
-            yield (
-                record,
-                {
-                    "id": record.id,
-                    "profile": record.profile,
-                    "data": net.data,
-                    "model": net.model,
-                    "approach": net.approach,
-                    "seed": net.seed,
-                },
-            )
+POINT = 1.0  # "within 1 point of one another"
+KINDS = ("ptq", "static", "qat")
 
 
-def trainings(records: Iterable[Record]) -> pd.DataFrame:
-    """A row per net: test top-1 (percent) in float, parameters, seconds."""
-    return pd.DataFrame(
-        {
-            **net,
-            "top1": record.metrics["test"]["top1"],
-            "parameters": record.metrics["parameters"],
-            "seconds": record.provenance["seconds"],
-        }
-        for record, net in of_kind(records, "train")
-    )
-
-
-def sharpness(records: Iterable[Record]) -> pd.DataFrame:
-    """A row per net: lambda_max, its relative residual, Hessian products used, n_samples."""
-    keys = ("lambda_max", "residual", "products", "converged", "bn_mode")
-    return pd.DataFrame(
-        {**net, **{key: record.metrics[key] for key in keys}, "n_samples": record.n_samples}
-        for record, net in of_kind(records, "lambda_max")
-    )
+# tables --------------------------------------------------------------------------------------
 
 
 def quantized(records: Iterable[Record]) -> pd.DataFrame:
-    """A row per quantized net, of kind ptq, static or qat: test top-1 (percent) before and after
-    training with the quantization (`after` is `before` where there was none, see `trained`).
+    """Return a row per quantized net: test top-1 before and after training with the quantization.
 
-    `act_bits` is 0 where activations stay in float; `correct` is the boolean vector over test
-    images at the end.
+    The columns are those of the kinds' common `rows`.
     """
-    rows = []
-    for kind in ("ptq", "static", "qat"):
-        for record, net in of_kind(records, kind):
-            spec, found = record.spec, record.metrics
-            end = found.get("after", found["before"])
-            rows.append(
-                {
-                    **net,
-                    "kind": kind,
-                    "weight_bits": spec.weight_bits,
-                    "act_bits": getattr(spec, "act_bits", 0),
-                    "per_channel": getattr(spec, "per_channel", False),
-                    "observer": getattr(spec, "observer", ""),
-                    "before": found["before"]["top1"],
-                    "after": end["top1"],
-                    "trained": "after" in found,
-                    "correct": unpacked(end),
-                }
-            )
-    return pd.DataFrame(rows)
+    return frame(records, *KINDS)
 
 
-def headline(
+def nets(
     records: Iterable[Record],
     *,
     kind: str = "ptq",
     weight_bits: int = 4,
     per_channel: bool = False,
 ) -> pd.DataFrame:
-    """A row per net: lambda_max beside the quantized net's top1 (after fine-tuning) and correct."""
+    """Return a row per net: lambda_max beside the quantized net's top1 (trained) and `correct`."""
     records = list(records)
-    keys = ["data", "model", "approach", "seed"]
     rows = quantized(records)
     chosen = (rows.weight_bits == weight_bits) & (rows.per_channel == per_channel)
-    rows = rows[(rows.kind == kind) & chosen]
-    dense = trainings(records)[[*keys, "top1"]].rename(columns={"top1": "float_top1"})
-    curvature = sharpness(records)[[*keys, "lambda_max", "residual", "n_samples"]]
-    joined = rows.rename(columns={"after": "top1"}).merge(curvature, on=keys)
-    return joined.merge(dense, on=keys)
+    rows = rows[(rows.kind == kind) & chosen].drop(columns="n_samples")
+    dense = frame(records, "train")[[*NET, "top1"]].rename(columns={"top1": "float_top1"})
+    curvature = frame(records, "lambda_max")[[*NET, "lambda_max", "residual", "n_samples"]]
+    joined = rows.rename(columns={"after": "top1"}).merge(curvature, on=NET)
+    return joined.merge(dense, on=NET)
 
 
 def comparison(
     ours: pd.DataFrame, theirs: pd.DataFrame, columns: dict[str, str], order: Sequence[str]
 ) -> pd.DataFrame:
-    """Paper beside ours: for each quantity and approach both values, n, interval, difference.
+    """Return the paper beside ours: for each quantity and approach both, n, interval, difference.
 
     `ours` has a row per approach and seed, `theirs` is indexed by approach; `columns` maps a column
     of both to its heading. For "top1" there is a 95 % interval over the images in `correct`.
     """
+    import pandas as pd
+
     rows = []
     for column, heading in columns.items():
         for approach in order:
@@ -139,71 +91,94 @@ def comparison(
     return pd.DataFrame(rows)
 
 
-def quantization_summary(records: Iterable[Record]) -> pd.DataFrame:
-    """Top-1 (percent) in float, after rounding, after fine-tuning; mean over seeds."""
+def eigenvalues(records: Iterable[Record]) -> pd.DataFrame:
+    """Return how good each lambda_max is: an eigenvalue lies within residual x lambda_max of it."""
+    columns = ["approach", "seed", "lambda_max", "residual", "products", "converged", "n_samples"]
+    return frame(records, "lambda_max")[columns]
+
+
+def summary(records: Iterable[Record]) -> pd.DataFrame:
+    """Return top-1 (percent) in float, after rounding, after fine-tuning; mean over seeds."""
     records = list(records)
-    dense = _means(trainings(records), ["approach"], ["top1"])
+    dense = means(frame(records, "train"), ["approach"], ["top1"])
     keys = ["weight_bits", "act_bits", "per_channel", "approach"]
-    rows = _means(quantized(records), keys, ["before", "after"]).merge(dense, on="approach")
+    rows = means(quantized(records), keys, ["before", "after"]).merge(dense, on="approach")
     rows["act_bits"] = rows.act_bits.map(lambda bits: bits or "float")
     return rows[[*keys, "top1", "before", "after"]].rename(columns={"top1": "float"})
 
 
-def drops(records: Iterable[Record]) -> pd.DataFrame:
-    """A row per sparsity, a column per approach: drop in points, mean over seeds."""
-    frame = sweeps(records)
-    table = frame.pivot_table(index="sparsity", columns="approach", values="drop")
-    return table.reset_index().rename_axis(columns=None)
+# figure --------------------------------------------------------------------------------------
 
 
-def at_half(frame: pd.DataFrame) -> pd.DataFrame:
-    """From `sweeps`: test top-1 dense and at half sparsity, and the drop; mean over seeds."""
-    keys = ["augment", "approach"]
-    dense, half = frame[frame.sparsity == 0], frame[frame.sparsity == 0.5]
-    rows = _means(dense, keys, ["top1"]).merge(
-        _means(half, keys, ["top1", "drop"]), on=keys, suffixes=(" dense", " at 50 %")
-    )
-    return rows.rename(columns={"drop": "drop at 50 %"})
+def figure(ours: pd.DataFrame, theirs: pd.DataFrame, order: Sequence[str], *, what: str) -> Figure:
+    """Draw lambda_max (log scale) and top-1 of each approach, the paper's beside ours.
 
-
-def _means(frame: pd.DataFrame, keys: list[str], columns: list[str]) -> pd.DataFrame:
-    return frame.groupby(keys, as_index=False)[columns].mean()
-
-
-def curves(records: Iterable[Record]) -> pd.DataFrame:
-    """A row per reading while fine-tuning: step, epoch, validation top-1 (percent)."""
-    return pd.DataFrame(
-        {
-            **net,
-            "weight_bits": record.spec.weight_bits,
-            "per_channel": record.spec.per_channel,
-            **{key: point[key] for key in ("step", "epoch", "val_top1")},
-        }
-        for record, net in of_kind(records, "ptq")
-        for point in record.metrics["curve"]
-    )
-
-
-def sweeps(records: Iterable[Record], kind: str = "one_shot") -> pd.DataFrame:
-    """A row per net and sparsity: test top-1 and drop from the dense net (percent points).
-
-    `kind` is one_shot or imp; `augment` is how the net was trained.
+    Both frames have the columns lambda_max and top1; `ours` one row per approach and seed with
+    `approach` as a column, `theirs` is indexed by approach; `what` names the quantization.
     """
-    return pd.DataFrame(
-        {
-            **net,
-            "sparsity": point["sparsity"],
-            "top1": point["top1"],
-            "drop": record.metrics["sweep"][0]["top1"] - point["top1"],
-            "correct": unpacked(point),
-            "augment": getattr(getattr(root(record.spec), "recipe", None), "augment", ""),
-        }
-        for record, net in of_kind(records, kind)
-        for point in record.metrics["sweep"]
+    figure = canvas(9, 3.6)
+    axes = figure.subplots(1, 2)
+    quantities = (
+        ("lambda_max", r"$\lambda_{\max}$ (log scale)"),
+        ("top1", f"{what} top-1 (%)"),
+    )
+    for ax, (column, label) in zip(axes, quantities, strict=True):
+        for i, approach in enumerate(order):
+            if approach in theirs.index:
+                ax.plot(i - 0.14, theirs.loc[approach, column], **PAPER)
+            seeds = ours.loc[ours.approach == approach, column]
+            place = [i + 0.14] * len(seeds)
+            ax.plot(place, seeds, MARKERS[approach], ms=8, color=COLOURS[approach])
+        ax.set_xticks(range(len(order)), [LABELS[a] for a in order])
+        ax.set_xlim(-0.6, len(order) - 0.4)
+        ax.set_ylabel(label)
+        ax.grid(axis="x", visible=False)
+    axes[0].set_yscale("log")
+    axes[0].plot([], [], label="paper", **PAPER)
+    axes[0].plot([], [], "o", ms=8, color="0.6", label="ours, one mark a seed")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+# claims --------------------------------------------------------------------------------------
+
+
+def per_tensor(records: Sequence[Record], kind: str) -> pd.DataFrame:
+    """Return the nets that a claim speaks of: of one kind; W4 per tensor where it is ptq."""
+    rows = quantized(records)
+    rows = rows[(rows.kind == kind) & ~rows.per_channel.astype(bool)]
+    return rows[rows.weight_bits == 4] if kind == "ptq" else rows
+
+
+def ordered(records: Sequence[Record], order: Sequence[str], kind: str) -> Finding:
+    """Test that lambda_max falls and quantized top-1 rises along `order`.
+
+    The effect is ARCH above ADAM.
+    """
+    rows = per_tensor(records, kind)
+    curvature = by_approach(frame(records, "lambda_max"), "lambda_max")
+    top1 = by_approach(rows, "after")
+    falling = rises([-curvature[a] for a in order])
+    rising = rises([top1[a] for a in order])
+    return Finding(
+        holds=falling and rising,
+        effect=gap(rows, "arch", "adam"),
+        gaps=[gap(rows, better, worse) for worse, better in pairwise(order)],
+        unit="points of quantized top-1, ARCH above ADAM",
+        text=(
+            f"lambda_max {'falls' if falling else 'does not fall'} along "
+            f"{chain(curvature, order, 1)}; quantized top-1 "
+            f"{'rises' if rising else 'does not rise'} along {chain(top1, order, 2)}"
+        ),
     )
 
 
-def unpacked(evaluation: dict[str, Any]) -> np.ndarray:
-    """Which test images an evaluation had right: bool `N`, in the data set's canonical order."""
-    bits = np.frombuffer(base64.b64decode(evaluation["correct"]), np.uint8)
-    return np.unpackbits(bits, count=evaluation["n"]).astype(bool)
+def nearness(rows: pd.DataFrame) -> tuple[float, list[Interval]]:
+    """Return the largest distance between two approaches' means, and how far each pair is within
+    a point."""
+    top1 = by_approach(rows, "after")
+    inside = []
+    for one, other in (("arch", "adam"), ("sam", "adam"), ("sam", "arch")):
+        better, worse = (one, other) if top1[one] >= top1[other] else (other, one)
+        inside.append((-gap(rows, better, worse)).above(-POINT))
+    return max(top1.values()) - min(top1.values()), inside

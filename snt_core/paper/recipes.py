@@ -1,11 +1,18 @@
-"""The nets of the paper: approaches, labels, and how each backbone is trained."""
+"""The nets of the paper: approaches, labels, how each is trained and, mostly, measured."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from snt_core.paper.profiles import STAND_INS, Profile
 from snt_core.runs.kinds.checkpoint import CheckpointSpec
+from snt_core.runs.kinds.lambda_max import LambdaMaxSpec
+from snt_core.runs.kinds.ptq import PTQSpec
+from snt_core.runs.kinds.static import StaticSpec
 from snt_core.runs.kinds.train import TrainSpec
-from snt_core.runs.spec import Net, Recipe
+from snt_core.runs.spec import Net
+from snt_core.training.recipe import Recipe
 
 # approach -> (architecture variant, optimizer)
 APPROACHES = {
@@ -44,6 +51,7 @@ LR = {  # peak of the schedule; only ResNet-20's was tried, the others are usual
 WEIGHT_DECAY = 0.05
 RHO = {"cifar10": 0.05, "cifar100": 0.1, "imagenet": 0.1}  # as Foret et al. 2021 on these data
 MIXER_RHO = 0.1
+THREE = ("sam", "adam", "arch")  # the longest first, so that workers end together
 AUGMENTED = ("mixer_s", "vit_tiny")  # those that need more than crops and flips
 CHECKPOINTS = {  # public ViT-B/16 of timm and their revisions; records hold the SHA-256
     "adam": (
@@ -62,10 +70,10 @@ def stands_in(net: Net) -> bool:
 def training(
     profile: Profile, paper_data: str, approach: str, seed: int, model: str = "resnet20"
 ) -> TrainSpec | CheckpointSpec:
-    """One net of the paper at the size of `profile`; `paper_data` names the paper's data set.
+    """Return one net of the paper at the size of `profile`.
 
-    `model` is a backbone of the paper, `vit` and `resnet18` being those on ImageNet. A ViT on the
-    real ImageNet is a public checkpoint, whatever the seed.
+    `paper_data` names the paper's data set, `model` its backbone, `vit` and `resnet18` being those
+    on ImageNet. A ViT on the real ImageNet is a public checkpoint, whatever the seed.
     """
     data, model = profile.data[paper_data], profile.models.get(model, model)
     if model == "vit_b16":
@@ -94,3 +102,66 @@ def training(
         recipe=recipe,
         seed=seed,
     )
+
+
+def lambda_max(profile: Profile, parent: Net, **changes: Any) -> LambdaMaxSpec:
+    """Return the spec of lambda_max for `parent`; the large nets use `n_lambda_large` images."""
+    large = parent.model in profile.models.values()
+    n_samples = profile.n_lambda_large if large else profile.n_lambda
+    spec = LambdaMaxSpec(parent=parent, n_samples=n_samples, max_products=profile.max_products)
+    return replace(spec, **changes)
+
+
+def ptq(profile: Profile, parent: Net, weight_bits: int, per_channel: bool) -> PTQSpec:
+    """Return the spec of weight-only quantization, with the epoch of fine-tuning after it."""
+    return PTQSpec(
+        parent=parent,
+        weight_bits=weight_bits,
+        per_channel=per_channel,
+        finetune=finetuning(profile, parent),
+        curve_points=profile.curve_points,
+        seed=parent.seed,
+    )
+
+
+def static(profile: Profile, parent: Net, bits: int, *, finetune: bool) -> StaticSpec:
+    """Return the spec of static quantization of weights and activations, both of `bits`."""
+    return StaticSpec(
+        parent=parent,
+        weight_bits=bits,
+        act_bits=bits,
+        n_calibration=profile.n_calibration,
+        finetune=finetuning(profile, parent) if finetune else None,
+        seed=parent.seed,
+    )
+
+
+def finetuning(profile: Profile, net: Net) -> Recipe:
+    """Return the recipe of the epoch after quantization, at a small rate for all nets."""
+    return Recipe(
+        epochs=profile.finetune_epochs,
+        batch_size=profile.batch_size,
+        lr=1e-4,
+        augment=_recipe(net).augment,
+    )
+
+
+def retraining(profile: Profile, net: Net, epochs: int) -> Recipe:
+    """Return the recipe of training that goes on from a finished net.
+
+    Adam for all approaches, at a tenth of the net's peak rate.
+    """
+    return Recipe(
+        epochs=epochs,
+        batch_size=profile.batch_size,
+        lr=LR[net.model] / 10,
+        warmup_epochs=0.1 * epochs,
+        weight_decay=_recipe(net).weight_decay,
+        augment=_recipe(net).augment,
+    )
+
+
+def _recipe(net: Net) -> Recipe:
+    if not isinstance(net, TrainSpec):
+        raise TypeError(f"{net.model} is a checkpoint, and its recipe is not known")
+    return net.recipe

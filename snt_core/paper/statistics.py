@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,8 @@ def over_seeds(values: Sequence[float]) -> Interval:
 
 
 def _student(values: np.ndarray) -> tuple[float, float]:
+    from scipy.special import stdtrit  # not at the top: the command line starts without it
+
     half = stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / np.sqrt(len(values))
     return values.mean() - half, values.mean() + half
 

@@ -1,47 +1,110 @@
-"""Records of transformers and of the analyses as tables."""
+"""Table 2: a vision transformer, ADAM against SAM, under four compressions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from snt_core.paper.frames.compression import of_kind, quantized, sharpness, sweeps, unpacked
-from snt_core.runs.store import Record
+from snt_core.paper import numbers
+from snt_core.paper.evidence import (
+    NET,
+    Claim,
+    Finding,
+    Untestable,
+    by_approach,
+    chain,
+    frame,
+    gap,
+    image_drops,
+    paired,
+)
+from snt_core.paper.looks import COLOURS, DASHES, MARKERS, PAPER, canvas
+from snt_core.paper.profiles import Profile
+from snt_core.paper.recipes import LABELS, lambda_max, static, training
+from snt_core.paper.statistics import over_seeds
+from snt_core.runs.kinds.one_shot import OneShotSpec
+from snt_core.runs.kinds.tokens import TokenSpec
+from snt_core.runs.record import Record
+from snt_core.runs.spec import Spec
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+ORDER = ("adam", "sam")
+SPEEDUPS = {"prune": 1.18, "merge": 1.90}  # at which the paper reads token pruning and merging
+KEEP_RATIOS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
+DROPS = {
+    "delta_top1_weight_pruning": "50 % of weights",
+    "delta_top1_token_pruning": "token pruning",
+    "delta_top1_token_merging": "token merging",
+    "delta_top1_quantization": "A8W8",
+}
 
 
-def tokens(records: Iterable[Record]) -> pd.DataFrame:
-    """A row per net, method and setting: measured speed-up, top-1, drop in points, `correct`."""
-    return pd.DataFrame(
-        {
-            **net,
-            "method": record.spec.method,
-            "setting": point["setting"],
-            "speedup": point["speedup"],
-            "top1": point["top1"],
-            "drop": record.metrics["sweep"][0]["top1"] - point["top1"],
-            "correct": unpacked(point),
-        }
-        for record, net in of_kind(records, "tokens")
-        for point in record.metrics["sweep"]
-    )
+def runs(profile: Profile, seeds: Iterable[int]) -> list[Spec]:
+    """Return both nets with lambda_max and the four compressions."""
+    specs: list[Spec] = []
+    for seed in seeds:
+        for approach in ("sam", "adam"):
+            net = training(profile, "imagenet", approach, seed, "vit")
+            speed = {"batch_size": profile.speed_batch, "repeats": profile.speed_repeats}
+            merged = (2, 4, 6, 8, 11, 14, 16) if net.model == "vit_b16" else (2, 4, 5, 6, 7)
+            specs += [
+                net,
+                lambda_max(profile, net),
+                OneShotSpec(parent=net, sparsities=(0.5,)),
+                TokenSpec(parent=net, method="prune", settings=KEEP_RATIOS, **speed),
+                TokenSpec(parent=net, method="merge", settings=merged, **speed),
+                static(profile, net, 8, finetune=False),
+            ]
+    return specs
+
+
+# tables --------------------------------------------------------------------------------------
+
+
+def table(records: Iterable[Record]) -> pd.DataFrame:
+    """Return a row per quantity and net, in the paper's order; accuracy drops are negative."""
+    import pandas as pd
+
+    records = list(records)
+    curvature, pruned = frame(records, "lambda_max"), frame(records, "one_shot")
+    dense, half = pruned[pruned.sparsity == 0], pruned[pruned.sparsity == 0.5]
+    keys = ["approach", "seed"]
+    a8w8 = frame(records, "ptq", "static", "qat").merge(dense[[*keys, "top1"]], on=keys)
+    parts = [
+        ("lambda_max", curvature, curvature.lambda_max),
+        ("converged_top1", dense, dense.top1),
+        ("delta_top1_weight_pruning", half, -half["drop"]),
+        ("delta_top1_quantization", a8w8, a8w8.after - a8w8.top1),
+    ]
+    for method, target in SPEEDUPS.items():
+        if len(found := at_speedup(records, method, target)):
+            name = "pruning" if method == "prune" else "merging"
+            parts.append((f"delta_top1_token_{name}", found, -found["drop"]))
+    rows = [part[keys].assign(quantity=name, value=values) for name, part, values in parts]
+    return pd.concat(rows, ignore_index=True)
 
 
 def at_speedup(records: Iterable[Record], method: str, target: float) -> pd.DataFrame:
-    """A row per net at the setting where the speed-up is `target`: settings, drop, `loss`.
+    """Return a row per net at the setting where the speed-up is `target`: settings, drop, `loss`.
 
     All nets of one architecture run equally fast, so their measured speed-ups are pooled (mean
     over nets) and all are read at the same point, in a straight line between two settings.
     `loss` is, for each test image, right before minus right after, in [-1, 1]. Empty where no
     setting is that fast.
     """
-    frame = tokens(records)
-    frame = frame[frame.method == method] if len(frame) else frame
-    if frame.empty:
-        return frame
-    speeds = frame.groupby("setting", dropna=False).speedup.mean()
+    import pandas as pd
+
+    tokens = frame(records, "tokens")
+    tokens = tokens[tokens.method == method] if len(tokens) else tokens
+    if tokens.empty:
+        return tokens
+    speeds = tokens.groupby("setting", dropna=False).speedup.mean()
     order = [None, *sorted(speeds.index.dropna(), reverse=method == "prune")]
     reached = np.maximum.accumulate([speeds[np.nan if s is None else s] for s in order])
     if reached[-1] < target:
@@ -49,14 +112,13 @@ def at_speedup(records: Iterable[Record], method: str, target: float) -> pd.Data
     after = int(np.argmax(reached >= target))
     share = (target - reached[after - 1]) / (reached[after] - reached[after - 1])
     rows = []
-    keys = ["data", "model", "approach", "seed"]
-    for names, net in frame.groupby(keys):
+    for names, net in tokens.groupby(NET):
         correct = {None if pd.isna(r.setting) else r.setting: r.correct for r in net.itertuples()}
         between = (1 - share) * correct[order[after - 1]] + share * correct[order[after]]
         loss = correct[None] - between
         rows.append(
             {
-                **dict(zip(keys, names)),
+                **dict(zip(NET, names)),
                 "settings": f"{order[after - 1] or 'none'} to {order[after]}",
                 "drop": 100 * float(loss.mean()),
                 "loss": loss,
@@ -65,145 +127,139 @@ def at_speedup(records: Iterable[Record], method: str, target: float) -> pd.Data
     return pd.DataFrame(rows)
 
 
-PRUNING, MERGING = 1.18, 1.90  # the speed-ups of Table 2
-
-
-def table2(records: Iterable[Record]) -> pd.DataFrame:
-    """Table 2: a row per quantity and net, in the paper's order; accuracy drops are negative."""
-    records = list(records)
-    curvature = sharpness(records)
-    pruned = sweeps(records)
-    dense, half = pruned[pruned.sparsity == 0], pruned[pruned.sparsity == 0.5]
-    static = quantized(records).merge(dense[["approach", "seed", "top1"]], on=["approach", "seed"])
-    parts = [
-        ("lambda_max", curvature, curvature.lambda_max),
-        ("converged_top1", dense, dense.top1),
-        ("delta_top1_weight_pruning", half, -half["drop"]),
-        ("delta_top1_quantization", static, static.after - static.top1),
-    ]
-    for method, target, name in (
-        ("prune", PRUNING, "delta_top1_token_pruning"),
-        ("merge", MERGING, "delta_top1_token_merging"),
-    ):
-        found = at_speedup(records, method, target)
-        if len(found):
-            parts.append((name, found, -found["drop"]))
-    rows = [
-        frame[["approach", "seed"]].assign(quantity=name, value=values)
-        for name, frame, values in parts
-    ]
-    return pd.concat(rows, ignore_index=True)
-
-
-def spectra(records: Iterable[Record]) -> pd.DataFrame:
-    """A row per net, part (ffn, qkv) and component: share of the width, explained variance.
-
-    Untrained nets are there as the approach `untrained`.
-    """
-    rows = []
-    for net, part, found in _components(records):
-        curve = found["mean"]
-        shares = np.arange(1, len(curve) + 1) / len(curve)
-        rows.append(pd.DataFrame({**net, "part": part, "components": shares, "explained": curve}))
-    return pd.concat(rows, ignore_index=True)
-
-
-def ranks(records: Iterable[Record]) -> pd.DataFrame:
-    """A row per net and part: explained variance at 26 % of the width, effective rank (means)."""
-    return pd.DataFrame(
-        {
-            **net,
-            "part": part,
-            "explained": float(np.mean(found["at_share"])),
-            "effective_rank": float(np.mean(found["effective_rank"])),
-        }
-        for net, part, found in _components(records)
-    )
-
-
-def _components(records: Iterable[Record]) -> Iterator[tuple[dict[str, Any], str, dict]]:
-    """Each part of each net; the net before training is all approaches' and comes once a seed."""
-    seen = set()
-    for record, net in of_kind(records, "pca"):
-        for part, found in record.metrics["trained"].items():
-            yield net, part, found
-        if net["seed"] not in seen:
-            seen.add(net["seed"])
-            for part, found in record.metrics["untrained"].items():
-                yield {**net, "approach": "untrained"}, part, found
-
-
-def channels(records: Iterable[Record]) -> pd.DataFrame:
-    """A row per net: the largest widest-to-median ratio of any block, and that block's channels."""
-    return pd.DataFrame(
-        {
-            **net,
-            "ratio": max(record.metrics["ratios"]),
-            "kurtosis": max(record.metrics["kurtosis"]),
-            "block": record.metrics["worst"],
-            "low": record.metrics["low"],
-            "high": record.metrics["high"],
-        }
-        for record, net in of_kind(records, "channels")
-    )
-
-
-def entropies(records: Iterable[Record]) -> pd.DataFrame:
-    """A row per net and part (weights, activations): mean entropy in bits, shares of the codes."""
-    return pd.DataFrame(
-        {**net, "part": part, "entropy": found["mean"], "histogram": found["histogram"]}
-        for record, net in of_kind(records, "entropy")
-        for part, found in record.metrics.items()
-    )
-
-
-def traces(records: Iterable[Record]) -> pd.DataFrame:
-    """A row per net: Hessian trace with its standard error, largest Ritz value, nodes, weights."""
-    return pd.DataFrame(
-        {
-            **net,
-            "trace": record.metrics["trace"],
-            "error": record.metrics["trace_error"],
-            "largest": max(map(max, record.metrics["nodes"])),  # probes may differ in length
-            "smallest": min(map(min, record.metrics["nodes"])),
-            "nodes": record.metrics["nodes"],
-            "weights": record.metrics["weights"],
-        }
-        for record, net in of_kind(records, "density")
-    )
-
-
-def surfaces(records: Iterable[Record]) -> pd.DataFrame:
-    """A row per net: the grid of its loss slice."""
-    return pd.DataFrame(
-        {**net, **{key: record.metrics[key] for key in ("alphas", "betas", "losses")}}
-        for record, net in of_kind(records, "surface")
-    )
-
-
-def step_times(records: Iterable[Record]) -> pd.DataFrame:
-    """A row per backbone and contender: median seconds, the quotient to Adam's, memory in MB.
-
-    `rounds` are the seconds of each round, in the same order for all contenders of a run.
-    """
-    return pd.DataFrame(
-        {
-            **net,
-            "contender": name,
-            "seconds": found["median"],
-            "ratio": found["median"] / record.metrics["steps"]["adam"]["median"],
-            "memory_mb": found["memory_mb"],
-            "rounds": found["seconds"],
-            "fused": record.provenance["fused"],
-        }
-        for record, net in of_kind(records, "step_time")
-        for name, found in record.metrics["steps"].items()
-    )
-
-
-def beside_paper(ours: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
-    """`table2` of ours, mean over seeds, beside the paper's: a row per quantity."""
-    means = ours.pivot_table(index="quantity", columns="approach", values="value")
-    rows = paper.join(means.add_suffix(" ours"), how="inner")
+def beside_paper(table: pd.DataFrame) -> pd.DataFrame:
+    """Return our means over seeds beside the paper's values: a row per quantity."""
+    means = table.pivot_table(index="quantity", columns="approach", values="value")
+    rows = numbers.table2().join(means.add_suffix(" ours"), how="inner")
     names = {"adam": "ADAM (paper)", "sam": "SAM (paper)", "adam ours": "ADAM", "sam ours": "SAM"}
     return rows.rename(columns=names).reset_index()
+
+
+# figures -------------------------------------------------------------------------------------
+
+
+def figure(table: pd.DataFrame) -> Figure:
+    """Draw lambda_max, and the points lost under four compressions, beside the paper's."""
+    theirs = numbers.table2()
+    figure = canvas(9.5, 3.8)
+    left, right = figure.subplots(1, 2, width_ratios=(1, 3))
+    for ax, names, sign in ((left, ["lambda_max"], 1), (right, list(DROPS), -1)):
+        for i, name in enumerate(names):
+            for k, approach in enumerate(ORDER):
+                at = i + 0.24 * (k - 0.5)
+                seen = table[(table.quantity == name) & (table.approach == approach)].value
+                ax.plot(at - 0.05, sign * theirs.loc[name, approach], **PAPER)
+                look = {"color": COLOURS[approach], "ms": 8}
+                ax.plot([at + 0.05] * len(seen), sign * seen, MARKERS[approach], **look)
+        ax.grid(axis="x", visible=False)
+    left.set_yscale("log")
+    left.set_xticks([0], [r"$\lambda_{\max}$"])
+    left.set_xlim(-0.6, 0.6)
+    right.set_yscale("symlog", linthresh=1)
+    right.set_xticks(range(len(DROPS)), list(DROPS.values()))
+    right.set_ylabel("points of top-1 lost (symlog)")
+    right.plot([], [], label="paper", **PAPER)
+    for approach in ORDER:
+        right.plot([], [], MARKERS[approach], color=COLOURS[approach], label=LABELS[approach])
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+def tokens_figure(records: Iterable[Record]) -> Figure:
+    """Draw accuracy lost over measured speed-up, for token pruning and token merging."""
+    tokens = frame(records, "tokens")
+    figure = canvas(9, 3.6)
+    titles = {"prune": "token pruning", "merge": "token merging"}
+    for ax, (method, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
+        for (approach, _), net in tokens[tokens.method == method].groupby(["approach", "seed"]):
+            look = {"color": COLOURS[approach], "marker": MARKERS[approach], "ms": 5}
+            net = net.sort_values("speedup")
+            ax.plot(net.speedup, net["drop"], DASHES[approach], label=LABELS[approach], **look)
+        ax.axvline(SPEEDUPS[method], color="0.5", lw=0.8, ls=":")
+        ax.set(title=title, xlabel="measured speed-up", ylabel="drop (points)")
+        ax.legend()
+    return figure
+
+
+# claims --------------------------------------------------------------------------------------
+
+
+def quotient(frame: pd.DataFrame, column: str, least: float, what: str) -> Finding:
+    """Test that ADAM's `column` over SAM's is at least `least` in every seed."""
+    by = paired(frame, column)
+    ratios = (by["adam"] / by["sam"]).to_numpy()
+    return Finding(
+        holds=bool((ratios >= least).all()),
+        effect=over_seeds(ratios),
+        gaps=[],
+        unit=f"times, {what} of ADAM over SAM's",
+        text=f"{what}: {chain(by_approach(frame, column), ORDER, 1)}; the smallest quotient of any "
+        f"seed is {ratios.min():.2f}, asked for is {least:g}",
+    )
+
+
+def vit_lambda(records: Sequence[Record]) -> Finding:
+    """Test that lambda_max of ADAM is at least three times SAM's, in every seed."""
+    return quotient(frame(records, "lambda_max"), "lambda_max", 3, "lambda_max")
+
+
+def _smaller_drop(losses: pd.DataFrame, column: str, what: str) -> Finding:
+    """Test that SAM loses less than ADAM; `column` is the loss of each test image."""
+    drop = {
+        a: 100 * float(np.mean(np.stack(list(g)))) for a, g in losses.groupby("approach")[column]
+    }
+    effect = gap(losses, "adam", "sam", column)
+    return Finding(
+        holds=effect.mean > 0,
+        effect=effect,
+        gaps=[effect],
+        unit=f"points of drop after {what}, ADAM above SAM",
+        text=f"drop after {what}: {chain(drop, ORDER, 2)} points",
+    )
+
+
+def vit_pruning(records: Sequence[Record]) -> Finding:
+    """Test that one-shot pruning of half the weights costs SAM less than ADAM."""
+    sweep = frame(records, "one_shot")
+    losses = image_drops(sweep, sweep[sweep.sparsity == 0.5])
+    return _smaller_drop(losses, "drop", "pruning 50 %")
+
+
+def _tokens(records: Sequence[Record], method: str, what: str) -> Finding:
+    target = SPEEDUPS[method]
+    losses = at_speedup(records, method, target)
+    if losses.empty:
+        raise Untestable(f"no setting of token {what} is {target} times as fast")
+    found = _smaller_drop(losses, "loss", f"token {what} at {target}x")
+    where = losses.settings.iloc[0]
+    text = f"{found.text}; read between the settings {where}, both nets at the same"
+    return replace(found, text=text)
+
+
+def vit_token_pruning(records: Sequence[Record]) -> Finding:
+    """Test that token pruning at 1.18x costs SAM less than ADAM."""
+    return _tokens(records, "prune", "pruning")
+
+
+def vit_token_merging(records: Sequence[Record]) -> Finding:
+    """Test that token merging at 1.90x costs SAM less than ADAM."""
+    return _tokens(records, "merge", "merging")
+
+
+def vit_a8w8(records: Sequence[Record]) -> Finding:
+    """Test that static A8W8 quantization costs SAM less than ADAM."""
+    keys = ["approach", "seed"]
+    dense = frame(records, "one_shot")
+    dense = dense[dense.sparsity == 0].set_index(keys).correct
+    nets = frame(records, "ptq", "static", "qat").set_index(keys).correct
+    losses = (dense.map(lambda c: c.astype(float)) - nets).rename("loss").reset_index()
+    return _smaller_drop(losses, "loss", "A8W8 quantization")
+
+
+CLAIMS = {
+    "vit-lambda": Claim(test=vit_lambda, approaches=ORDER, kinds=("lambda_max",)),
+    "vit-pruning": Claim(test=vit_pruning, approaches=ORDER, kinds=("one_shot",)),
+    "vit-token-pruning": Claim(test=vit_token_pruning, approaches=ORDER, kinds=("tokens",)),
+    "vit-token-merging": Claim(test=vit_token_merging, approaches=ORDER, kinds=("tokens",)),
+    "vit-a8w8": Claim(test=vit_a8w8, approaches=ORDER, kinds=("one_shot", "static")),
+}

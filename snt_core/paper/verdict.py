@@ -13,16 +13,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from snt_core.common.errors import unknown
+from snt_core.common.checks import one_of
 from snt_core.paper import numbers
-from snt_core.paper.claims.cases import CASES, Case
-from snt_core.paper.claims.findings import Finding, Untestable
-from snt_core.paper.experiments import ARTEFACTS
+from snt_core.paper.artefacts import claims
+from snt_core.paper.evidence import Claim, Finding, Untestable
 from snt_core.paper.profiles import PUBLISHED
 from snt_core.paper.recipes import BACKBONES, LABELS, stands_in
-from snt_core.paper.selection import Result, select
-from snt_core.runs.spec import Spec, root
-from snt_core.runs.store import Record, Store
+from snt_core.paper.selection import Selection, select
+from snt_core.runs.record import Record
+from snt_core.runs.spec import Spec
+from snt_core.runs.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Verdict:
 
     @property
     def measured(self) -> str:
-        """The effect, with its interval where there is one, as text; empty if nothing was."""
+        """The effect, with its interval where there is one, as text; empty if none was measured."""
         if self.effect is None:
             return ""
         interval = "" if self.low is None else f" [{self.low:+.2f}, {self.high:+.2f}]"
@@ -54,65 +54,62 @@ class Verdict:
         return {key: value for key, value in asdict(self).items() if key in keys}
 
 
-def judge(claim: str, *results: Result) -> Verdict:
-    """Verdict on `claim` from the records of its artefact. Smoke records never give one.
+def judge(claim: str, *evidence: Selection) -> Verdict:
+    """Return the verdict on `claim` from selections of its artefact. Smoke never gives one.
 
     A claim about several backbones is judged on each; the weakest decides.
     """
-    if claim not in CASES:
-        raise unknown("claim with a test", claim, CASES)
-    case = CASES[claim]
-    return _together([_part(claim, case, part, results) for part in case.parts])
+    one_of("claim with a test", claim, claims())
+    return _together([_judge_part(claim, part, evidence) for part in claims()[claim][1].parts])
 
 
 def scoreboard(store: Store) -> list[Verdict]:
-    """One verdict for each of the paper's claims, from the records that are in `store`."""
-    return [_published(claim, store) for claim in numbers.claims()]
+    """Return one verdict for each of the paper's claims, from the records that are in `store`."""
+    return [judge(claim, *_published(claim, store)) for claim in numbers.claims()]
 
 
-def _published(claim: str, store: Store) -> Verdict:
-    case = CASES[claim]
-    results = []
-    for part in case.parts:
-        chosen = select(case.artefact, PUBLISHED, (), store, **part)
-        if chosen.profile.verdicts:
-            records = [record for spec in chosen.specs if (record := store.get(spec))]
-            results.append(Result(case.artefact, chosen.profile, chosen.seeds, records, dict(part)))
-    return judge(claim, *results)
+def _published(claim: str, store: Store) -> list[Selection]:
+    artefact, test = claims()[claim]
+    chosen = [select(artefact, PUBLISHED, (), store, **part) for part in test.parts]
+    return [selection.read(store) for selection in chosen if selection.profile.verdicts]
 
 
-def _part(claim: str, case: Case, part: dict[str, str], results: Sequence[Result]) -> Verdict:
-    """Verdict on one part of a claim, from the result that can tell most of it."""
-    blank = _blank(claim, case, f"{_title(part)}not run")
-    for result in sorted(results, key=lambda r: not r.profile.verdicts):
-        specs = ARTEFACTS[case.artefact](result.profile, result.seeds, **part)
-        own = set(specs)
-        read = list({r.spec: r for r in result.records if r.spec in own}.values())
-        if case.approaches:
-            read = [record for record in read if root(record.spec).approach in case.approaches]
+def _judge_part(claim: str, options: dict[str, str], evidence: Sequence[Selection]) -> Verdict:
+    """Verdict on one part of a claim, from the selection that can tell most of it."""
+    artefact, test = claims()[claim]
+    title = _title(options)
+    blank = _blank(claim, artefact, f"{title}not run")
+    for selection in sorted(evidence, key=lambda s: not s.profile.verdicts):
+        part = selection.part(options)
+        # a public checkpoint is one net, under however many seeds it is asked for
+        read = list({r.spec: r for r in part.records if _speaks_of(test, r.spec)}.values())
         if not read:
             continue
-        blank = replace(blank, profile=result.profile.name)
-        if trouble := _trouble(case, specs, read):
-            blank = replace(blank, text=_title(part) + trouble)
+        blank = replace(blank, profile=part.profile.name)
+        if obstacle := _obstacle(test, part.specs, read):
+            blank = replace(blank, text=title + obstacle)
             continue
         try:
-            finding = case.test(read)
+            finding = test.test(read)
         except Untestable as error:
-            blank = replace(blank, text=f"{_title(part)}{error}")
+            blank = replace(blank, text=f"{title}{error}")
             continue
         effect = finding.effect
         return replace(
             blank,
-            verdict=_decide(finding) if result.profile.verdicts else "not run",
+            verdict=_decide(finding) if part.profile.verdicts else "not run",
             effect=effect.mean,
             low=None if math.isnan(effect.low) else effect.low,
             high=None if math.isnan(effect.high) else effect.high,
             n=effect.seeds,
             unit=finding.unit,
-            text=_title(part) + _stand_in(read) + finding.text,
+            text=title + _stand_in(read) + finding.text,
         )
     return blank
+
+
+def _speaks_of(test: Claim, spec: Spec) -> bool:
+    return not test.approaches or spec.net.approach in test.approaches
 
 
 def _together(parts: Sequence[Verdict]) -> Verdict:
@@ -140,20 +137,22 @@ def _decide(finding: Finding) -> str:
     return "reproduced" if settled else "partly"
 
 
-def _trouble(case: Case, specs: Sequence[Spec], records: Sequence[Record]) -> str:
+def _obstacle(test: Claim, specs: Sequence[Spec], records: Sequence[Record]) -> str:
     """Why the test cannot be made from these records; empty if it can."""
-    if not case.approaches:
+    if not test.approaches:
         return ""
     have = {record.spec for record in records}
-    asked = [s for s in specs if s.kind in case.kinds and root(s).approach in case.approaches]
-    if lacking := [root(spec).approach for spec in asked if spec not in have]:
+    asked = [s for s in specs if s.kind in test.kinds and _speaks_of(test, s)]
+    if lacking := [spec.net.approach for spec in asked if spec not in have]:
         return f"the runs that the claim speaks of are not here ({_names(lacking)})"
-    read = [r for r in records if r.spec.kind in case.kinds or r.spec.leaves_weights]
-    if lost := [root(r.spec).approach for r in read if r.status != "done"]:
+    read = [r for r in records if r.spec.kind in test.kinds or r.spec.leaves_weights]
+    if lost := [r.spec.net.approach for r in read if r.status != "done"]:
         return f"{_names(lost)} diverged, so the test cannot be made"
-    sharp = [r for r in read if r.spec.kind == "lambda_max" and not r.metrics["converged"]]
-    if sharp:
-        return f"lambda_max of {_names([root(r.spec).approach for r in sharp])} did not converge"
+    open_ = [
+        r.spec.net.approach for r in read if not all(row.get("converged", True) for row in r.rows())
+    ]
+    if open_:
+        return f"lambda_max of {_names(open_)} did not converge"
     return ""
 
 
@@ -162,7 +161,7 @@ def _names(approaches: Iterable[str]) -> str:
 
 
 def _stand_in(records: Sequence[Record]) -> str:
-    net = root(records[0].spec)
+    net = records[0].spec.net
     return f"on a stand-in ({net.model}, {net.data}), " if stands_in(net) else ""
 
 
@@ -171,7 +170,7 @@ def _title(part: dict[str, str]) -> str:
     return f"{BACKBONES.get(backbone, backbone)}: " if backbone else ""
 
 
-def _blank(claim: str, case: Case, text: str) -> Verdict:
+def _blank(claim: str, artefact: str, text: str) -> Verdict:
     return Verdict(
         id=claim,
         verdict="not run",
@@ -180,6 +179,6 @@ def _blank(claim: str, case: Case, text: str) -> Verdict:
         low=None,
         high=None,
         n=0,
-        chapter=case.artefact,
+        chapter=artefact,
         text=text,
     )

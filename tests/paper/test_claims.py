@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from snt_core.paper import claims, numbers
-from snt_core.paper.experiments import ARTEFACTS
+from snt_core.paper import numbers
+from snt_core.paper.artefacts import artefacts, claims
 from snt_core.paper.profiles import PROFILES
 from snt_core.paper.recipes import APPROACHES
-from snt_core.paper.selection import Result
+from snt_core.paper.selection import Selection
+from snt_core.paper.verdict import judge
 from tests.records import judged
 
 RISING = {"adam": 60.0, "preact": 63.0, "arch": 66.0, "sam": 70.0}
@@ -246,8 +247,8 @@ def each(name: str) -> list:
 
 
 def test_every_claim_of_the_paper_has_its_test_and_its_cases():
-    assert set(numbers.claims()) == set(claims.CASES) == set(CASES)
-    assert all(case.artefact in ARTEFACTS for case in claims.CASES.values())
+    assert set(numbers.claims()) == set(claims()) == set(CASES)
+    assert all(artefact in artefacts() for artefact, _ in claims().values())
     assert all(case.fails for case in CASES.values())
     assert {claim for claim, case in CASES.items() if not case.unsure} == LIMITS_ONLY
 
@@ -259,7 +260,7 @@ def test_a_clear_case_is_reproduced(claim, seeds):
     assert (found.verdict, found.n, found.profile) == ("reproduced", len(seeds), "cifar")
     assert found.effect == pytest.approx(CASES[claim].effect, abs=0.06)
     assert found.low <= found.effect <= found.high
-    assert found.chapter == claims.CASES[claim].artefact
+    assert found.chapter == claims()[claim][0]
     json.dumps(found.public(), allow_nan=False)
 
 
@@ -282,9 +283,12 @@ def test_a_wrong_sign_refutes(claim, columns):
 
 @pytest.mark.parametrize("claim", CASES)
 def test_no_records_and_smoke_records_give_no_verdict(claim):
-    cifar, artefact = PROFILES["cifar"], claims.CASES[claim].artefact
-    for none in ([], [Result(artefact, cifar, (0, 1), [])], [Result(artefact, cifar, (), [])]):
-        found = claims.judge(claim, *none)
+    cifar, artefact = PROFILES["cifar"], claims()[claim][0]
+    empty = [
+        Selection(artefact=artefact, profile=cifar, seeds=seeds, specs=[]) for seeds in ((0, 1), ())
+    ]
+    for none in ([], empty[:1], empty[1:]):
+        found = judge(claim, *none)
         assert (found.verdict, found.effect, found.n) == ("not run", None, 0)
         assert "not run" in found.text
     assert judged(claim, profile="smoke", **CASES[claim].holds).verdict == "not run"

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from snt_core.nets import build
-from snt_core.paper.figure4 import Box, _layout, blocks, steps
+from snt_core.paper.figure4 import Box, _layout, figure, operations
 
 
 def labels(block: nn.Module) -> list[str]:
-    return [box.label for box in steps(block)]
+    return [box.label for box in operations(block)]
 
 
 def called(block: nn.Module, x: torch.Tensor) -> list[nn.Module]:
@@ -30,11 +30,11 @@ def test_a_resnet_block_by_hand():
     assert labels(block["base"]) == [*conv, "ReLU", *conv, "+", "ReLU"]
     assert labels(block["preact"]) == ["ReLU", *conv, "ReLU", *conv, "+"]
     assert labels(block["snt"]) == ["Eq. (1)", *conv, "Eq. (1)", *conv, "+"]
-    assert [b.reads for b in steps(block["snt"]) if b.kind == "sum"] == [(5, -1)]
+    assert [b.reads for b in operations(block["snt"]) if b.kind == "sum"] == [(5, -1)]
 
 
 def test_a_shortcut_with_its_own_operations_is_shown():
-    boxes = steps(build("resnet20", "snt", 10, 0).stages[3])
+    boxes = operations(build("resnet20", "snt", 10, 0).stages[3])
     main, side = boxes[:6], boxes[6:8]
     assert [b.label for b in side] == ["conv 1x1", "batch norm"]
     assert side[0].reads == (-1,)  # it reads the block's input, not what was called before it
@@ -57,21 +57,21 @@ def test_a_mobilenet_block_by_hand():
 @pytest.mark.parametrize("variant", ["base", "snt"])
 def test_a_mixer_layer_is_what_a_forward_pass_calls(variant):
     layer = build("mixer_s", variant, 10, 0).layers[0]
-    boxes = [box for box in steps(layer) if box.kind != "sum"]
+    boxes = [box for box in operations(layer) if box.kind != "sum"]
     order = called(layer, torch.randn(2, 64, 128))
     assert len(boxes) == len(order)
     for box, module in zip(boxes, order, strict=True):
         assert (box.kind == "linear") == isinstance(module, nn.Linear)
         assert (box.label == "Eq. (1)") == (type(module).__name__ == "SNTActivation")
-    sums = [box for box in steps(layer) if box.kind == "sum"]
+    sums = [box for box in operations(layer) if box.kind == "sum"]
     # token mixing joins the input, channel mixing joins the first sum
     assert [-1 in s.reads for s in sums] == [True, False]
-    assert steps(layer).index(sums[0]) in sums[1].reads
+    assert operations(layer).index(sums[0]) in sums[1].reads
 
 
 def test_blocks_are_drawn_a_column_each():
     two = nn.Sequential(nn.Linear(2, 3))
-    figure = blocks({"one": nn.Sequential(nn.Linear(2, 2), nn.ReLU()), "two": two})
-    texts = [[t.get_text() for t in ax.texts if t.get_text()] for ax in figure.axes]
+    drawn = figure({"one": nn.Sequential(nn.Linear(2, 2), nn.ReLU()), "two": two})
+    texts = [[t.get_text() for t in ax.texts if t.get_text()] for ax in drawn.axes]
     assert texts == [["linear 2 → 2", "ReLU"], ["linear 2 → 3"]]
-    assert steps(nn.Sequential(nn.Identity(), nn.GELU())) == [Box("GELU", "act", (-1,))]
+    assert operations(nn.Sequential(nn.Identity(), nn.GELU())) == [Box("GELU", "act", (-1,))]

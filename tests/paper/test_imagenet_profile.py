@@ -8,8 +8,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from snt_core.nets import build
-from snt_core.paper import frames
-from snt_core.paper.experiments import figure2
+from snt_core.paper import figure2
 from snt_core.paper.profiles import PROFILES
 from snt_core.paper.recipes import training
 from snt_core.runs import runner
@@ -53,11 +52,13 @@ def test_a_checkpoint_is_read_from_the_users_own_file(place):
 
 
 def test_channels_and_quantization_on_images_of_the_folder(place):
-    assert [spec.parent for spec in figure2(IMAGENET, [0]) if spec.kind == "channels"][1] == NET
+    assert [spec.parent for spec in figure2.runs(IMAGENET, [0]) if spec.kind == "channels"][
+        1
+    ] == NET
     channels = ChannelsSpec(parent=NET, n_samples=2)
     static = StaticSpec(parent=NET, weight_bits=8, act_bits=8, n_calibration=2)
     found = runner.run_all([channels, static], place, profile="imagenet")
     assert [record.n_samples for record in found] == [2, 10]
     assert len(found[0].metrics["low"]) == 768
-    assert frames.channels(found).ratio[0] > 1
+    assert figure2.table(found).ratio[0] > 1
     assert found[1].metrics["before"]["n"] == 10

@@ -1,26 +1,28 @@
 """Tables from records: the numbers that a reader sees are the records'."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from snt_core.book import cards
-from snt_core.paper import frames, numbers
-from snt_core.paper.experiments import ARTEFACTS
+from snt_core.paper import figure6, figure7, numbers, quantized
+from snt_core.paper.artefacts import artefacts
+from snt_core.paper.evidence import frame as frame_of
 from snt_core.paper.profiles import PROFILES
-from snt_core.paper.selection import Result
-from snt_core.runs.store import Record
+from snt_core.paper.selection import Selection
+from snt_core.runs.record import Record
+from tests.paper.test_claims import FALLING, RISING
 from tests.records import STEP, result
-from tests.test_claims import FALLING, RISING
 
 
 @pytest.fixture
-def made() -> Result:
+def made() -> Selection:
     return result("table4", lambda_max=FALLING, after=RISING)
 
 
-@pytest.mark.parametrize("artefact", ARTEFACTS)
+@pytest.mark.parametrize("artefact", artefacts())
 def test_the_records_of_these_tests_are_such_as_runs_write(artefact):
     for record in result(artefact, (0,)).records:
         again = Record.from_json(record.to_json())
@@ -34,7 +36,7 @@ def test_the_records_of_these_tests_are_such_as_runs_write(artefact):
 
 
 def test_headline_joins_the_numbers_of_each_net(made):
-    rows = frames.headline(made.records).set_index(["approach", "seed"])
+    rows = quantized.nets(made.records).set_index(["approach", "seed"])
     assert len(rows) == 8
     for (approach, _), row in rows.iterrows():
         assert row.top1 == pytest.approx(RISING[approach])
@@ -45,7 +47,7 @@ def test_headline_joins_the_numbers_of_each_net(made):
 def test_comparison_shows_paper_ours_and_their_difference(made):
     theirs = numbers.table3("PTQ", "ResNet-20")
     columns = {"lambda_max": "lambda_max", "top1": "top-1"}
-    frame = frames.comparison(frames.headline(made.records), theirs, columns, ["adam", "sam"])
+    frame = quantized.comparison(quantized.nets(made.records), theirs, columns, ["adam", "sam"])
     rows = frame.set_index(["quantity", "approach"])
     assert rows.loc[("top-1", "sam"), "paper"] == 68.33
     assert rows.loc[("top-1", "sam"), "ours (mean)"] == pytest.approx(70.0)
@@ -57,16 +59,17 @@ def test_comparison_shows_paper_ours_and_their_difference(made):
 
 
 def test_no_difference_is_shown_where_other_data_stand_in(made):
-    smoke = Result("table4", PROFILES["smoke"], (0,), made.records)
-    ours, theirs = frames.headline(made.records), numbers.table4()
-    html = cards.comparison(smoke, ours, theirs, {"top1": "top-1"}, ["adam"]).data
-    assert "ours - paper" not in html
+    smoke = replace(made, profile=PROFILES["smoke"])
+    ours, theirs = quantized.nets(made.records), numbers.table4()
+    frame = quantized.comparison(ours, theirs, {"top1": "top-1"}, ["adam"])
+    assert "ours - paper" in cards.comparison(made, frame).data
+    assert "ours - paper" not in cards.comparison(smoke, frame).data
 
 
 def test_quantized_says_whether_there_was_training():
     part = {"backbone": "mixer_s"}
     mixer, vit = (result(a, part=p) for a, p in (("table3", part), ("table2", {})))
-    rows = frames.quantized([*mixer.records, *vit.records])
+    rows = quantized.quantized([*mixer.records, *vit.records])
     assert set(map(tuple, rows[["model", "kind", "act_bits", "trained", "after"]].values)) == {
         ("mixer_s", "ptq", 0, True, 70.0),
         ("mixer_s", "static", 8, True, 70.0),
@@ -77,7 +80,7 @@ def test_quantized_says_whether_there_was_training():
 
 def test_quantization_summary_is_the_mean_over_seeds():
     made = result("table3", part={"backbone": "resnet20"}, after={"sam": (70.0, 72.0)})
-    rows = frames.quantization_summary(made.records).set_index("approach")
+    rows = quantized.summary(made.records).set_index("approach")
     assert rows.loc["sam", "after"].tolist() == pytest.approx([71.0] * 4)
     assert set(rows.float) == {80.0}
     assert set(zip(rows.weight_bits, rows.per_channel)) == {
@@ -92,7 +95,7 @@ def test_tables_of_the_paper():
 
 
 def test_curves_hold_every_reading():
-    frame = frames.curves(result("figure6", (0,), after=RISING).records)
+    frame = figure6.table(result("figure6", (0,), after=RISING).records)
     last = frame[frame.step == 100].set_index("approach").val_top1
     assert last.to_dict() == pytest.approx({a: RISING[a] for a in ("adam", "arch", "sam")}, abs=0.2)
     assert frame.groupby("approach").size().eq(21).all()
@@ -105,7 +108,7 @@ def test_curves_hold_every_reading():
 def test_drops_are_from_the_dense_net(kind, method):
     part = {"backbone": "resnet20", "method": method}
     made = result("figure5", part=part, lost={"adam": 40, "sam": 20, "arch": (10, 30)})
-    frame = frames.sweeps(made.records, kind)
+    frame = frame_of(made.records, kind)
     assert len(frame) == 3 * 2 * 10
     assert frame[frame.sparsity == 0]["drop"].eq(0).all()
     lost = {("adam", 0): 40, ("adam", 1): 40, ("arch", 0): 10, ("arch", 1): 30}
@@ -117,7 +120,7 @@ def test_drops_are_from_the_dense_net(kind, method):
 
 def test_half_sparsity_with_and_without_augmentation():
     columns = {"top1": {("adam", "none"): 70}, "lost": {"adam": 40, ("adam", "none"): 20}}
-    rows = frames.at_half(frames.sweeps(result("figure7", **columns).records))
+    rows = figure7.at_half(figure7.table(result("figure7", **columns).records))
     rows = rows[rows.approach == "adam"].set_index("augment")
     assert rows.loc["crop-flip"].tolist()[1:] == pytest.approx([80, 70, 10])
     assert rows.loc["none"].tolist()[1:] == pytest.approx([70, 65, 5])

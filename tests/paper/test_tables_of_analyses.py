@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from snt_core.paper import frames, numbers
-from snt_core.runs.spec import root
-from snt_core.runs.store import Record
+from snt_core.paper import deviations, figure1, figure2, figure3, numbers, proxy, table1, table2
+from snt_core.paper.evidence import frame as frame_of
+from snt_core.runs.record import Record
 from tests.records import STEP, changed, result, without
 
 # tokens -----------------------------------------------------------------------------------------
@@ -24,11 +24,11 @@ def settings(records: list[Record], method: str) -> list[float]:
 def test_at_a_setting_the_drop_is_exactly_its_own(method, which):
     records = vit(prune={"sam": 5}, merge={"sam": 5}, faster=0.25)
     setting = settings(records, method)[which]
-    by = frames.tokens(records)
+    by = frame_of(records, "tokens")
     by = by[by.method == method].sort_values(["approach", "seed"])
     dense, own = by[by.setting.isna()], by[by.setting == setting]
     (speed,) = set(own.speedup)
-    found = frames.at_speedup(records, method, speed)
+    found = table2.at_speedup(records, method, speed)
     assert found["drop"].tolist() == pytest.approx(own["drop"].tolist())
     for loss, before, after in zip(found.loss, dense.correct, own.correct, strict=True):
         assert np.array_equal(loss, before.astype(float) - after)
@@ -38,7 +38,7 @@ def test_at_a_setting_the_drop_is_exactly_its_own(method, which):
 @pytest.mark.parametrize("target", [1.1, 1.3, 1.49, 1.6])
 def test_between_settings_the_drop_lies_on_a_line(method, target):
     """Losses in proportion to the speed-up are read in that proportion, image by image."""
-    found = frames.at_speedup(vit(**{method: {"adam": 20, "sam": 5}}), method, target)
+    found = table2.at_speedup(vit(**{method: {"adam": 20, "sam": 5}}), method, target)
     slopes = found.approach.map({"adam": 20, "sam": 5})
     assert found["drop"].tolist() == pytest.approx((slopes * (target - 1)).tolist(), abs=STEP)
     assert [100 * loss.mean() for loss in found.loss] == pytest.approx(found["drop"].tolist())
@@ -50,7 +50,7 @@ def test_all_nets_are_read_at_the_same_place():
     """One net was measured slower; the target is reached by the mean of both."""
     records = vit(faster={"adam": 0.2, "sam": 0.4})
     first, second, *_ = settings(records, "prune")
-    found = frames.at_speedup(records, "prune", 1.45)
+    found = table2.at_speedup(records, "prune", 1.45)
     assert set(found.settings) == {f"{first} to {second}"}  # means are 1.3, 1.6
     # half way: adam from 1.2 to 1.4, sam from 1.4 to 1.8, 10 points at twice the speed
     drops = found.groupby("approach")["drop"].mean()
@@ -60,7 +60,7 @@ def test_all_nets_are_read_at_the_same_place():
 
 def test_the_first_setting_is_reached_from_no_setting():
     records = vit()
-    found = frames.at_speedup(records, "merge", 1.1)
+    found = table2.at_speedup(records, "merge", 1.1)
     assert set(found.settings) == {f"none to {settings(records, 'merge')[0]}"}
 
 
@@ -68,17 +68,17 @@ def test_a_speed_out_of_reach_is_empty():
     records = vit(faster=0.1)
     for method in ("prune", "merge"):
         fastest = 1 + 0.1 * len(settings(records, method))
-        assert len(frames.at_speedup(records, method, fastest - 0.01)) == 4
-        assert frames.at_speedup(records, method, fastest + 0.01).empty
-    assert frames.at_speedup([], "merge", 1.1).empty
+        assert len(table2.at_speedup(records, method, fastest - 0.01)) == 4
+        assert table2.at_speedup(records, method, fastest + 0.01).empty
+    assert table2.at_speedup([], "merge", 1.1).empty
     only = [r for r in records if getattr(r.spec, "method", "") != "merge"]
-    assert frames.at_speedup(only, "merge", 1.1).empty
+    assert table2.at_speedup(only, "merge", 1.1).empty
 
 
 def test_table2_stands_beside_the_papers():
     columns = {"lost": {"sam": 8}, "before": {"sam": 79}, "prune": {"adam": 20}}
-    ours = frames.table2(vit(lambda_max={"adam": 700, "sam": 20}, **columns))
-    rows = frames.beside_paper(ours, numbers.table2()).set_index("quantity")
+    ours = table2.table(vit(lambda_max={"adam": 700, "sam": 20}, **columns))
+    rows = table2.beside_paper(ours).set_index("quantity")
     assert list(rows.index) == list(numbers.table2().index)
     assert rows["ADAM (paper)"].tolist() == numbers.table2().adam.tolist()
     expected = {
@@ -91,7 +91,7 @@ def test_table2_stands_beside_the_papers():
     }
     for quantity, values in expected.items():
         assert tuple(rows.loc[quantity, ["ADAM", "SAM"]]) == pytest.approx(values, abs=STEP)
-    slow = frames.table2(vit(faster=0.01))
+    slow = table2.table(vit(faster=0.01))
     assert set(expected) - set(slow.quantity) == {
         "delta_top1_token_pruning",
         "delta_top1_token_merging",
@@ -104,7 +104,7 @@ def test_table2_stands_beside_the_papers():
 def test_points_are_the_drops_of_every_compression():
     columns = {"before": {"adam": (40, 42)}, "after": {"adam": 75}, "lambda_max": {"adam": 9}}
     made = result("proxy", part={"backbone": "resnet20"}, lost={"adam": 10}, **columns)
-    frame = frames.points(made.records)
+    frame = proxy.table(made.records)
     own = frame[(frame.approach == "adam") & (frame.seed == 1)]
     bits = [f"W{b}/Afloat{c}" for b in (4, 8) for c in ("", ", per channel")]
     expected = {("cifar100", f"{name}, fine-tuned"): 5 for name in bits}
@@ -120,24 +120,24 @@ def test_points_are_the_drops_of_every_compression():
 
 
 def test_points_of_a_transformer_have_tokens_and_no_training_that_was_not():
-    frame = frames.points(vit(before={"sam": 75}, prune={"sam": 20}))
+    frame = proxy.table(vit(before={"sam": 75}, prune={"sam": 20}))
     own = frame[(frame.approach == "sam") & (frame.seed == 0)]
     assert own.set_index("compression")["drop"].to_dict() == pytest.approx(
         {"50% pruned": 5, "W8/A8": 5, "tokens pruned, 1.18x": 3.6, "tokens merged, 1.90x": 18}
     )
-    slow = frames.points(vit(faster=0.1))
+    slow = proxy.table(vit(faster=0.1))
     assert set(slow.compression) == {"50% pruned", "W8/A8", "tokens pruned, 1.18x"}
 
 
 def test_points_leave_out_eigenvalues_that_did_not_converge():
-    frame = frames.points(vit(converged={"adam": (True, False)}))
+    frame = proxy.table(vit(converged={"adam": (True, False)}))
     assert set(zip(frame.approach, frame.seed)) == {("adam", 0), ("sam", 0), ("sam", 1)}
-    none = frames.points(vit(converged=False))
+    none = proxy.table(vit(converged=False))
     assert none.empty
     assert "compression" in none
     made = result("proxy", part={"backbone": "vit"})
-    assert frames.points(without(made, lambda s: s.kind == "lambda_max").records).empty
-    assert frames.points([]).empty
+    assert proxy.table(without(made, lambda s: s.kind == "lambda_max").records).empty
+    assert proxy.table([]).empty
 
 
 # analyses ---------------------------------------------------------------------------------------
@@ -151,22 +151,22 @@ def test_variants_of_one_approach_keep_their_own_numbers():
         "after": {("sam", rho): 60 + x for rho, x in zip(radii, lambdas)},
     }
     made = result("deviations", part={"about": "rho"}, **columns)
-    rows = frames.variants(made.records)
+    rows = deviations.table(made.records)
     assert len(rows) == 3 * 2
     found = set(zip(rows.setting, rows.lambda_max, rows.top1))
     assert found == {(f"rho {r:g}", x, 60 + x) for r, x in zip(radii, lambdas)}
     lost = changed(
         made,
-        lambda s: s.kind == "ptq" and root(s).recipe.rho == 0.1,
+        lambda s: s.kind == "ptq" and s.net.recipe.rho == 0.1,
         status="diverged",
         metrics={},
     )
-    assert set(frames.variants(lost.records).setting) == {"rho 0.05", "rho 0.2"}
+    assert set(deviations.table(lost.records).setting) == {"rho 0.05", "rho 0.2"}
 
 
 def test_variants_of_the_architecture():
     made = result("deviations", (0,), part={"about": "architecture"})
-    assert set(frames.variants(made.records).setting) == {
+    assert set(deviations.table(made.records).setting) == {
         "ResNet-20, snt",
         "ResNet-20, snt-nofinal",
         "Mixer-S, snt",
@@ -176,19 +176,19 @@ def test_variants_of_the_architecture():
 
 def test_settings_of_the_measurement():
     made = result("deviations", part={"about": "measurement"}, before={"sam": (60, 70)})
-    settings = frames.lambda_settings(made.records)
+    settings = deviations.lambda_settings(made.records)
     assert settings.groupby("approach").setting.nunique().to_dict() == dict(
         zip(("adam", "arch", "sam"), (3, 3, 3))
     )
     assert "N = 500, eval mode" in set(settings.setting)
-    table = frames.observers(made.records).set_index("observer")
+    table = deviations.observers(made.records).set_index("observer")
     assert sorted(table.index) == ["minmax", "mse", "percentile"]
     assert table.sam.tolist() == [65.0] * 3
 
 
 def test_step_times_are_quotients_to_adams():
     made = result("table1", (0,), seconds={"adam": 0.5, "sam": 1.0, "snt": 0.6})
-    ratios = frames.step_times(made.records).groupby("contender").ratio.agg(["min", "max", "size"])
+    ratios = table1.table(made.records).groupby("contender").ratio.agg(["min", "max", "size"])
     assert ratios.loc["adam"].tolist() == [1, 1, 3]
     assert ratios.loc["sam"].tolist() == [2, 2, 3]
     assert ratios.loc["snt"].tolist() == pytest.approx([1.2, 1.2, 3])
@@ -196,25 +196,25 @@ def test_step_times_are_quotients_to_adams():
 
 def test_components_of_a_transformer():
     made = result("figure1", ffn={"sam": 0.8})
-    ranks = frames.ranks(made.records).set_index(["approach", "part", "seed"])
+    ranks = figure1.ranks(made.records).set_index(["approach", "part", "seed"])
     assert ranks.loc[("sam", "ffn", 0), "explained"] == pytest.approx(0.8)
     assert ranks.loc[("adam", "qkv", 1), "effective_rank"] == 110
     assert ranks.loc[("untrained", "ffn", 1), "explained"] == pytest.approx(0.3)
     assert len(ranks) == 3 * 2 * 2
-    curve = frames.spectra(made.records)
+    curve = figure1.table(made.records)
     one = curve[(curve.approach == "sam") & (curve.part == "ffn") & (curve.seed == 0)]
     assert one.components.tolist() == [0.25, 0.5, 0.75, 1.0]
     assert one.explained.tolist() == [0.25, 0.5, 0.75, 1.0]
 
 
 def test_channels_and_codes_and_spectra():
-    channels = frames.channels(result("figure2", ratio={"sam": 3.0}).records)
+    channels = figure2.table(result("figure2", ratio={"sam": 3.0}).records)
     assert channels.groupby("approach").ratio.first().to_dict() == {"adam": 5.0, "sam": 3.0}
     assert set(channels.block) == {"blocks.1"}
     records = result("figure3", (0,), weights={"arch": 3.5}, lambda_max={"sam": 7.0}).records
-    codes = frames.entropies(records).set_index(["approach", "part"]).entropy
+    codes = figure3.table(records).set_index(["approach", "part"]).entropy
     assert codes["arch", "weights"] == 3.5
     assert codes["arch", "activations"] == 2.0
-    traces = frames.traces(records).set_index("approach")
+    traces = figure3.traces(records).set_index("approach")
     assert traces.loc["sam", ["smallest", "largest"]].tolist() == [-1.0, 7.0]
-    assert np.shape(frames.surfaces(records).losses[0]) == (3, 3)
+    assert np.shape(frame_of(records, "surface").losses[0]) == (3, 3)

@@ -1,0 +1,83 @@
+"""Figure 6: fine-tuning curves after weight-only quantization of ResNet-20, CIFAR-100."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from snt_core.paper import quantized
+from snt_core.paper.evidence import Claim, Finding, by_approach, chain, frame, gap
+from snt_core.paper.looks import canvas, lines
+from snt_core.paper.profiles import Profile
+from snt_core.paper.recipes import THREE, ptq, training
+from snt_core.runs.record import Record
+from snt_core.runs.spec import Spec
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+ORDER = ("adam", "sam", "arch")
+ALIKE = 1.25  # the slowest over the fastest, where speeds count as the same
+
+
+def runs(profile: Profile, seeds: Iterable[int], *, weight_bits: int = 4) -> list[Spec]:
+    """Return the nets and their weight quantization."""
+    nets = [training(profile, "cifar100", approach, seed) for seed in seeds for approach in THREE]
+    return [spec for net in nets for spec in (net, ptq(profile, net, weight_bits, False))]
+
+
+def table(records: Iterable[Record]) -> pd.DataFrame:
+    """Return a row per reading while fine-tuning: step, epoch, validation top-1 (percent)."""
+    return frame(records, "ptq", table="curve")
+
+
+def figure(table: pd.DataFrame) -> Figure:
+    """Draw validation top-1 while a quantized net is fine-tuned, over its one epoch."""
+    figure = canvas(6.4, 3.8)
+    ax = figure.subplots()
+    lines(ax, table, "epoch", "val_top1")
+    ax.set(xlabel="epochs of fine-tuning", ylabel="validation top-1 (%)")
+    return figure
+
+
+def ptq_curves(records: Sequence[Record]) -> Finding:
+    """Test equal speed (steps to 95 % of the gain within 25 %), and that SAM ends highest."""
+    speed = table(records).groupby(["approach", "seed"])
+    speed = speed.apply(steps_to_95, include_groups=False).rename("steps").reset_index()
+    steps, nets = by_approach(speed, "steps"), quantized.per_tensor(records, "ptq")
+    end = by_approach(nets, "after")
+    gained = bool(speed.steps.notna().all())  # without a gain there is no speed
+    same = gained and max(steps.values()) <= ALIKE * min(steps.values())
+    first = end["sam"] > max(end["adam"], end["arch"])
+    lead = [gap(nets, "sam", rival) for rival in ("adam", "arch")]
+    return Finding(
+        holds=same and first,
+        effect=min(lead, key=lambda found: found.mean),
+        gaps=lead,
+        unit="points of W4 top-1, SAM above the better of the others",
+        text=(
+            f"steps to 95 % of the gain: {chain(steps, ORDER, 0)}, "
+            f"{'within' if same else 'not within'} 25 % of one another; W4 top-1 at the end: "
+            f"{chain(end, ORDER, 2)}, SAM's is {'' if first else 'not '}the highest"
+        ),
+    )
+
+
+def steps_to_95(curve: pd.DataFrame) -> float:
+    """Return the step at which 95 % of the gain is reached, between readings by a line.
+
+    NaN where the curve gains nothing, since there is no speed of that.
+    """
+    curve = curve.sort_values("step")
+    step, top1 = curve.step.to_numpy(float), curve.val_top1.to_numpy(float)
+    if top1[-1] <= top1[0]:
+        return float("nan")
+    goal = top1[0] + 0.95 * (top1[-1] - top1[0])
+    i = int(np.argmax(top1 >= goal))
+    return float(np.interp(goal, top1[i - 1 : i + 1], step[i - 1 : i + 1]))
+
+
+CLAIMS = {"ptq-curves": Claim(test=ptq_curves, approaches=ORDER, kinds=("ptq",))}
