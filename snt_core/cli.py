@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,13 +15,16 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from snt_core.book import chapters as book_chapters
+from snt_core.book.execution import execute
 from snt_core.common.errors import UserError
 from snt_core.common.files import PROJECT, pin_environment
-from snt_core.paper.experiments import ARTEFACTS
+from snt_core.paper.artefacts import artefact, artefacts
 from snt_core.paper.profiles import PROFILES, PUBLISHED, Profile, profile_named
-from snt_core.paper.selection import artefact_named, select
-from snt_core.runs.plan import pending, standings, steps
-from snt_core.runs.spec import Spec, record_name, root, run_id
+from snt_core.paper.selection import select
+from snt_core.paper.standings import standings
+from snt_core.runs.identity import record_name, run_id
+from snt_core.runs.plan import PlannedRun, pending, planned_runs
+from snt_core.runs.spec import Spec
 from snt_core.runs.store import open_store
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
@@ -68,12 +72,12 @@ def run(
 
 def _run(specs: list[Spec], profile: Profile, workers: int, exact: bool = False) -> None:
     store = open_store()
-    todo = steps(specs, store)
+    todo = planned_runs(specs, store)
     if not todo:
         out.print(f"Nothing to run: all {len(specs)} records of profile {profile.name} are there.")
         return
 
-    from snt_core.runs.progress import Display
+    from snt_core.runs.progress import ProgressDisplay
     from snt_core.runs.runner import run_all
     from snt_core.training import ranks
     from snt_core.training.engine import busy, detect
@@ -90,7 +94,7 @@ def _run(specs: list[Spec], profile: Profile, workers: int, exact: bool = False)
         print(f"snt: {about}", file=sys.stderr)
     with (
         ranks.joined(),
-        Display(todo, out if ranks.is_main() else Console(quiet=True)) as display,
+        ProgressDisplay(todo, out if ranks.is_main() else Console(quiet=True)) as display,
     ):
         run_all(
             specs,
@@ -106,13 +110,13 @@ def _run(specs: list[Spec], profile: Profile, workers: int, exact: bool = False)
 def plan(profile: ProfileOption, only: OnlyOption = "", seeds: SeedsOption = "") -> None:
     """What would run, how long it would take, and what can be resumed."""
     chosen = profile_named(profile)
-    todo = steps(_specs(chosen, only, seeds), open_store())
+    todo = planned_runs(_specs(chosen, only, seeds), open_store())
     if not todo:
         out.print("Nothing is missing.")
         return
     table = Table(Column("run", no_wrap=True), "net", "seed", "about", "resumes at")
     for step in todo:
-        net = root(step.spec)
+        net = step.spec.net
         table.add_row(
             record_name(step.spec),
             f"{net.model} {net.approach} on {net.data}",
@@ -124,7 +128,7 @@ def plan(profile: ProfileOption, only: OnlyOption = "", seeds: SeedsOption = "")
     out.print(f"{len(todo)} runs, {_duration(todo)}")
 
 
-def _duration(todo: list) -> str:
+def _duration(todo: Sequence[PlannedRun]) -> str:
     known = [step.seconds for step in todo if step.seconds is not None]
     rest = len(todo) - len(known)
     text = f"{_clock(sum(known))} of work on one core" if known else ""
@@ -169,7 +173,7 @@ def chapter(
     if found.artefact:  # builds the specs, which refuse what makes no sense
         select(found.artefact, **_selection(found, checked))
     target = Path(output or f"_build/chapters/{found.name}.ipynb")
-    print(f"Executed: {book_chapters.execute(found, target, checked)}")
+    print(f"Executed: {execute(found, target, checked)}")
 
 
 def _selection(chapter: book_chapters.Chapter, checked: dict[str, Any]) -> dict[str, Any]:
@@ -196,7 +200,7 @@ def book(
 
     store = open_store()
     if profile == PUBLISHED:
-        lacking = [select(name, PUBLISHED, (), store) for name in ARTEFACTS]
+        lacking = [select(name, PUBLISHED, (), store) for name in artefacts()]
         missing = [s for chosen in lacking for s in pending(chosen.specs, store)]
         if missing:  # only ever smoke: a published profile is chosen when it is complete
             _run(missing, PROFILES["smoke"], workers)
@@ -210,9 +214,9 @@ def book(
 @app.command()
 def claims(as_json: JsonOption = False) -> None:
     """The scoreboard: a verdict on each of the paper's claims."""
-    from snt_core.paper import claims as paper_claims
+    from snt_core.paper.verdict import scoreboard
 
-    verdicts = paper_claims.scoreboard(open_store())
+    verdicts = scoreboard(open_store())
     if as_json:
         print(json.dumps([verdict.public() for verdict in verdicts], indent=1))
         return
@@ -241,6 +245,17 @@ def verify(
         raise typer.Exit(1)
 
 
+@app.command(name="new-chapter")
+def new_chapter(
+    name: Annotated[str, typer.Argument(help="Such as figure8_depth: artefact, then topic.")],
+) -> None:
+    """Make a chapter from the template: notebook, module in paper/, entry in _toc.yml."""
+    from snt_core.book.new_chapter import create
+
+    for path in create(name):
+        print(f"Written: {path.relative_to(PROJECT)}")
+
+
 @app.command(name="chapters")
 def list_chapters(as_json: JsonOption = False) -> None:
     """The book's chapters."""
@@ -260,15 +275,19 @@ def list_chapters(as_json: JsonOption = False) -> None:
 def _specs(profile: Profile, only: str, seeds: str) -> list[Spec]:
     """Specs of the chosen artefacts, seed by seed, so that the first seed is whole first."""
     which = _seeds(seeds) or profile.seeds
-    names = [_artefact(name) for name in only.split(",") if name] or list(ARTEFACTS)
-    specs = [spec for seed in which for name in names for spec in ARTEFACTS[name](profile, [seed])]
+    names = [_artefact(name) for name in only.split(",") if name] or list(artefacts())
+    specs = [
+        spec for seed in which for name in names for spec in artefacts()[name].runs(profile, [seed])
+    ]
     return list({run_id(spec): spec for spec in specs}.values())
 
 
 def _artefact(name: str) -> str:
     """`table4`, or the name of its chapter `table4_ablation`."""
     short = name.strip().split("_")[0]
-    return artefact_named(short if short in ARTEFACTS else name.strip())
+    chosen = short if short in artefacts() else name.strip()
+    artefact(chosen)
+    return chosen
 
 
 def _seeds(text: str) -> tuple[int, ...]:

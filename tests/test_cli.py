@@ -9,12 +9,12 @@ import pytest
 
 from snt_core.book.chapters import chapters
 from snt_core.common.files import PROJECT
-from snt_core.paper import claims
-from snt_core.paper.experiments import ARTEFACTS
+from snt_core.paper import numbers
+from snt_core.paper.artefacts import artefacts
 from snt_core.paper.profiles import PROFILES
 from snt_core.paper.recipes import training
-from snt_core.runs.spec import root
-from snt_core.runs.store import Record, Store
+from snt_core.runs.record import Record
+from snt_core.runs.store import Store
 
 
 def snt(*words: str, **env: str) -> subprocess.CompletedProcess:
@@ -93,7 +93,7 @@ def test_json_shapes(tmp_path):
     verdicts = read("claims")
     keys = {"id", "verdict", "profile", "effect", "low", "high", "n", "chapter"}
     assert all(set(row) == keys for row in verdicts)
-    assert [row["id"] for row in verdicts] == list(claims())
+    assert [row["id"] for row in verdicts] == list(numbers.claims())
 
     rows = read("status")
     assert all(set(r) == {"artefact", "profile", "done", "running", "missing"} for r in rows)
@@ -104,8 +104,8 @@ def test_json_shapes(tmp_path):
 def test_what_only_reads_records_imports_nothing_heavy(words, tmp_path):
     """Each of these takes a second or more."""
     store = Store(tmp_path)
-    specs = ARTEFACTS["table4"](PROFILES["smoke"], PROFILES["smoke"].seeds)
-    for spec in {root(spec) for spec in specs} | set(specs):
+    specs = artefacts()["table4"].runs(PROFILES["smoke"], PROFILES["smoke"].seeds)
+    for spec in {spec.net for spec in specs} | set(specs):
         facts = {"profile": "smoke", "metrics": {}, "provenance": {"seconds": 1.0}}
         store.put(Record(spec=spec, status="done", n_samples=1, **facts))
         if spec.leaves_weights:

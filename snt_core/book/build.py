@@ -1,14 +1,9 @@
-"""From chapters to HTML: execute what changed, check it, render it, swap it in.
-
-This module is also the book's Sphinx extension (`setup`, named in `_config.yml`), so that plain
-`jupyter-book build .` gives the same pages.
-"""
+"""From chapters to HTML: execute what changed, check it, render it, swap it in."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -18,15 +13,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from snt_core.book.chapters import Chapter, chapters, execute_all, verify_executed
+from snt_core.book.chapters import Chapter, chapters
+from snt_core.book.execution import execute_all, verify_executed
 from snt_core.common.errors import UserError
 from snt_core.common.files import PROJECT, store_dir
 from snt_core.paper.profiles import PUBLISHED
-
-if TYPE_CHECKING:
-    from sphinx.application import Sphinx
 
 
 def build(
@@ -77,7 +70,7 @@ def _execute_changed(
     workers: int,
     notify: Callable[[str], None],
 ) -> dict[Chapter, Path]:
-    """Every chapter's executed notebook; only those whose inputs changed are run."""
+    """Return every chapter's executed notebook; only those whose inputs changed are run."""
     which = chapters(project)
     if not which:
         raise UserError(f"_toc.yml of {project} lists no notebook, so there is nothing to build")
@@ -95,7 +88,7 @@ def _execute_changed(
 
 
 def _shared_inputs(project: Path) -> str:
-    """Digest of what every chapter may read: the code, the paper's numbers, the records.
+    """Return a digest of what every chapter may read: the code, the paper's numbers, the records.
 
     Records count by name, size and time: there are many, and they never change in place. Those
     of `smoke` do not count: a build may make them itself, and the code says all they depend on.
@@ -128,7 +121,7 @@ def _stored_key(executed: Path) -> str | None:
 
 
 def _stage(project: Path, executed: Mapping[Chapter, Path], source: Path) -> Path:
-    """A copy of the book's sources with the executed chapters in it and execution switched off."""
+    """Copy the book's sources, with the executed chapters in them and execution switched off."""
     import yaml
 
     shutil.rmtree(source, ignore_errors=True)
@@ -145,7 +138,7 @@ def _stage(project: Path, executed: Mapping[Chapter, Path], source: Path) -> Pat
 
 
 def _render(source: Path, place: Path, notify: Callable[[str], None]) -> Path:
-    """The folder of HTML that Jupyter Book makes of `source`, any warning being an error."""
+    """Return the folder of HTML that Jupyter Book makes of `source`; a warning is an error."""
     output, log = place / "sphinx", place / "build.log"
     shutil.rmtree(output, ignore_errors=True)
     run_main = "from jupyter_book.cli.main import main; main()"
@@ -168,7 +161,7 @@ def _render(source: Path, place: Path, notify: Callable[[str], None]) -> Path:
 
 
 def _complaints(log: str) -> list[str]:
-    """Lines of a build log with a warning or an error; its last line if there is none."""
+    """Return a build log's warnings and errors; its last line if there is none."""
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in log.splitlines()]
     said = [line for line in lines if re.search(r"\b(WARNING|ERROR|CRITICAL|Error):", line)]
     return said or [next((line for line in reversed(lines) if line), "no output")]
@@ -182,44 +175,3 @@ def _swap(new: Path, target: Path) -> None:
         target.rename(old)
     new.rename(target)
     shutil.rmtree(old, ignore_errors=True)
-
-
-# Sphinx extension ---------------------------------------------------------------------------
-
-MATHJAX = "mathjax/tex-svg-full.js"  # one file with everything in it, fonts too: works from file://
-SHOWN = {"show-input", "hide-input", "hide-cell", "remove-input", "remove-cell"}
-
-
-def setup(app: Sphinx) -> dict[str, bool]:
-    """MathJax from the installed package instead of a CDN; code cells folded by default."""
-    _shipped_mathjax()  # before any page is read
-    app.config.mathjax_path = MATHJAX
-    app.connect("source-read", _fold_code)
-    app.connect("build-finished", _copy_mathjax)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
-
-
-def _fold_code(app: Sphinx, page: str, source: list[str]) -> None:
-    """Tag each code cell `hide-input` unless it says otherwise (`show-input` leaves it open)."""
-    if not str(app.env.doc2path(page)).endswith(".ipynb"):
-        return
-    notebook = json.loads(source[0])
-    for cell in notebook["cells"]:
-        tags = cell["metadata"].setdefault("tags", [])
-        if cell["cell_type"] == "code" and not SHOWN & set(tags):
-            tags.append("hide-input")
-    source[0] = json.dumps(notebook)
-
-
-def _shipped_mathjax() -> Path:
-    package = importlib.util.find_spec("sphinx-mathjax-offline")
-    if package is None or not package.submodule_search_locations:
-        raise UserError("sphinx-mathjax-offline is missing; run 'make book', or pip install it")
-    return Path(package.submodule_search_locations[0]) / "static" / MATHJAX
-
-
-def _copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
-    if exception is None:
-        target = Path(app.outdir) / "_static" / MATHJAX
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(_shipped_mathjax(), target)

@@ -8,36 +8,39 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from types import MappingProxyType
+from typing import Any
 
 import pandas as pd
 from IPython.display import HTML
 from matplotlib.figure import Figure
 
-from snt_core.paper import frames, numbers
-from snt_core.paper.claims import Verdict, judge
-from snt_core.paper.experiments import PARTS
+from snt_core.paper import numbers
+from snt_core.paper.artefacts import PARTS
 from snt_core.paper.recipes import BACKBONES, LABELS, stands_in
-from snt_core.paper.selection import Result
-from snt_core.runs.spec import root, run_id, to_dict
+from snt_core.paper.selection import Selection
+from snt_core.paper.verdict import Verdict, judge
+from snt_core.runs.identity import run_id, to_dict
 
 
-def badge(result: Result) -> HTML:
-    """One line: profile, data set, net, seeds, device and date of the records that follow."""
-    provenances = [record.provenance for record in result.records]
+def badge(selection: Selection) -> HTML:
+    """Return one line: profile, data set, net, seeds, device and date of the records."""
+    provenances = [record.provenance for record in selection.records]
     devices = sorted({p["device"] for p in provenances})
     days = sorted({p["started"][:10] for p in provenances})
-    data = sorted({root(record.spec).data for record in result.records})
-    models = sorted({root(record.spec).model for record in result.records})
+    data = sorted({record.spec.net.data for record in selection.records})
+    models = sorted({record.spec.net.model for record in selection.records})
     facts = [
-        f"profile {result.profile.name}",
+        f"profile {selection.profile.name}",
         ", ".join(data),
         ", ".join(models),
-        f"{_plural(len(result.seeds), 'seed')} ({', '.join(map(str, result.seeds))})",
+        f"{_plural(len(selection.seeds), 'seed')} ({', '.join(map(str, selection.seeds))})",
         f"device {', '.join(devices)}",
         days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}",
     ]
     marks = "".join(f'<span class="badge">{escape(fact)}</span>' for fact in facts)
-    note = "" if result.profile.verdicts else f"<p><em>{escape(result.profile.says)}.</em></p>"
+    note = (
+        "" if selection.profile.verdicts else f"<p><em>{escape(selection.profile.says)}.</em></p>"
+    )
     return HTML(f'<div class="badge-row">{marks}</div>{note}')
 
 
@@ -45,44 +48,33 @@ def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
-def nets(result: Result) -> HTML:
-    """What was trained: what all nets share in a line, what differs in a table."""
-    nets = {run_id(net): net for net in (root(record.spec) for record in result.records)}
+def nets(selection: Selection) -> HTML:
+    """Return what was trained: what all nets share in a line, what differs in a table."""
+    nets = {run_id(net): net for net in (record.spec.net for record in selection.records)}
     specs = list(nets.values())
     frame = pd.DataFrame({"seed": s.seed, **_flat(to_dict(s))} for s in specs)
     frame = frame.drop(columns="approach", errors="ignore")
     frame.insert(0, "approach", [LABELS[spec.approach] for spec in specs])
     same = [c for c in frame.columns if c != "approach" and frame[c].nunique() == 1]
     shared = ", ".join(f"{name} {frame[name].iloc[0]}" for name in same)
-    table = _table(frame.drop(columns=same)).data
-    return HTML(f"{table}<p>In all of them: {escape(shared)}.</p>")
+    shown = table(frame.drop(columns=same)).data
+    return HTML(f"{shown}<p>In all of them: {escape(shared)}.</p>")
 
 
-def _flat(spec: dict) -> dict:
+def _flat(spec: dict[str, Any]) -> dict[str, Any]:
     values = {**{k: v for k, v in spec.items() if k != "recipe"}, **spec.get("recipe", {})}
     return {k: str(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
-def comparison(
-    result: Result,
-    ours: pd.DataFrame,
-    theirs: pd.DataFrame,
-    columns: dict[str, str],
-    order: Sequence[str],
-) -> HTML:
-    """Paper beside ours (see `frames.comparison`); no difference where other data stand in."""
-    frame = frames.comparison(ours, theirs, columns, order)
-    nets = [root(record.spec) for record in result.records]
-    theirs_too = result.profile.verdicts and not any(stands_in(net) for net in nets)
-    return _table(frame if theirs_too else frame.drop(columns="ours - paper"))
+def comparison(selection: Selection, frame: pd.DataFrame) -> HTML:
+    """Return paper beside ours; no difference where smoke's data or another net stand in."""
+    nets = [record.spec.net for record in selection.records]
+    comparable = selection.profile.verdicts and not any(stands_in(net) for net in nets)
+    return table(frame if comparable else frame.drop(columns="ours - paper"))
 
 
 def table(frame: pd.DataFrame) -> HTML:
-    """A frame as a table that scrolls inside the page."""
-    return _table(frame)
-
-
-def _table(frame: pd.DataFrame) -> HTML:
+    """Return a frame as a table that scrolls inside the page."""
     frame = frame.rename(columns=LABELS).replace({"approach": LABELS, "model": BACKBONES})
     html = frame.to_html(
         index=False,
@@ -94,9 +86,14 @@ def _table(frame: pd.DataFrame) -> HTML:
     return HTML(f'<div class="table-scroll">{html}</div>')
 
 
-def verdict(claim: str, *results: Result) -> HTML:
-    """Card with the claim's text, its test, and what the records say of it."""
-    found = judge(claim, *results)
+def tables(*frames: pd.DataFrame) -> HTML:
+    """Return several frames, one table below the other."""
+    return HTML("".join(table(frame).data for frame in frames))
+
+
+def verdict(claim: str, *selections: Selection) -> HTML:
+    """Return a card: the claim's text, its test, and what the records say of it."""
+    found = judge(claim, *selections)
     entry = numbers.claims()[claim]
     lines = [
         f"<strong>{escape(found.verdict)}</strong>: {escape(entry['says'])} "
@@ -113,7 +110,7 @@ def verdict(claim: str, *results: Result) -> HTML:
             f"Effect: {found.effect:+.2f} {escape(found.unit)} ({within}, "
             f"{_plural(found.n, 'seed')}, profile {found.profile})."
         )
-    for name in sorted({r.profile.name for r in results if not r.profile.verdicts}):
+    for name in sorted({r.profile.name for r in selections if not r.profile.verdicts}):
         lines.append(f"Profile {name} gives no verdict.")
     body = "".join(f"<p>{line}</p>" for line in lines)
     return HTML(f'<div class="verdict verdict-{found.verdict.replace(" ", "-")}">{body}</div>')
@@ -122,7 +119,7 @@ def verdict(claim: str, *results: Result) -> HTML:
 def scoreboard(
     verdicts: Sequence[Verdict], links: Mapping[str, str] = MappingProxyType({})
 ) -> HTML:
-    """Claims in one table; `links` maps an artefact to its chapter's page."""
+    """Return the claims in one table; `links` maps an artefact to its chapter's page."""
     if not verdicts:
         return HTML("<p>None.</p>")
     rows = []
@@ -157,16 +154,16 @@ def scoreboard(
     )
 
 
-def provenance(*results: Result) -> HTML:
-    """Every record behind the page: id, what it is, where, when, how long."""
-    records = {record.id: record for result in results for record in result.records}
+def provenance(*selections: Selection) -> HTML:
+    """Return every record behind the page: id, what it is, where, when, how long."""
+    records = {record.id: record for selection in selections for record in selection.records}
     frame = pd.DataFrame(
         {
             "record": record.name,
             "profile": record.profile,
-            "model": root(record.spec).model,
-            "approach": root(record.spec).approach,
-            "seed": root(record.spec).seed,
+            "model": record.spec.net.model,
+            "approach": record.spec.net.approach,
+            "seed": record.spec.net.seed,
             "images": record.n_samples,
             "status": record.status,
             "started (UTC)": record.provenance["started"][:16].replace("T", " "),
@@ -178,27 +175,27 @@ def provenance(*results: Result) -> HTML:
         }
         for record in records.values()
     )
-    return _table(frame)
+    return table(frame)
 
 
-def _commit(facts: dict) -> str:
-    """Commit of the code, and of the processes that were interrupted before the last one."""
+def _commit(facts: dict[str, Any]) -> str:
+    """Return the commits of the code: this process's, and those of the ones before it."""
     sessions = [*facts.get("interrupted", ()), facts]
     names = [(s["commit"] or "unknown")[:10] + "+changes" * bool(s["dirty"]) for s in sessions]
     return ", ".join(dict.fromkeys(names))
 
 
-def downloads(result: Result, frame: pd.DataFrame, figure: Figure) -> HTML:
-    """Links that hold their files, so that they work offline, and the command that made them."""
+def downloads(selection: Selection, frame: pd.DataFrame, figure: Figure) -> HTML:
+    """Return links that hold their files, so that they work offline, and the command."""
     svg = io.StringIO()
     figure.savefig(svg, format="svg", bbox_inches="tight")
     csv = frame.drop(columns=["correct", "id"], errors="ignore").to_csv(index=False)
-    options = {k: v for k, v in result.options.items() if k not in PARTS}
-    chosen = {"profile": result.profile.name, "seeds": result.seeds, **options}
+    options = {k: v for k, v in selection.options.items() if k not in PARTS}
+    chosen = {"profile": selection.profile.name, "seeds": selection.seeds, **options}
     words = [f"-p {name}={_word(value)}" for name, value in chosen.items()]
-    command = f"snt chapter {result.artefact} {' '.join(words)}"
-    part = [result.options[name] for name in PARTS if result.options.get(name)]
-    name = "-".join([result.artefact, *part])
+    command = f"snt chapter {selection.artefact} {' '.join(words)}"
+    part = [selection.options[name] for name in PARTS if selection.options.get(name)]
+    name = "-".join([selection.artefact, *part])
     links = [
         _link(f"{name}.csv", "text/csv", csv, "numbers (CSV)"),
         _link(f"{name}.svg", "image/svg+xml", svg.getvalue(), "figure (SVG)"),

@@ -1,4 +1,4 @@
-"""The benchmarks' rows, and how they stand to their targets."""
+"""Our code against peers: the benchmarks' rows, how they stand to their targets, their figure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from snt_core.common.errors import UserError
+from snt_core.paper.looks import COLOURS, canvas
 
 LIMITS = {
     "gemm_fp32_gflops": "matrix product, float32 (GFLOP/s)",
@@ -18,8 +20,9 @@ LIMITS = {
 
 
 def benchmarks(folder: Path) -> pd.DataFrame:
-    """A row per comparison, in the order of `targets.csv`: work, ours, peer, unit, ratio, runs,
-    machine, commit, and the dicts `also` and `limits`.
+    """Return a row per comparison, in the order of `targets.csv`.
+
+    Columns: work, ours, peer, unit, ratio, runs, machine, commit, the dicts `also` and `limits`.
 
     Raises:
         UserError: `folder` holds no results.
@@ -36,7 +39,7 @@ def benchmarks(folder: Path) -> pd.DataFrame:
 
 
 def against_targets(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """A row per target: work, measure, measured, target, met. What was not measured is NaN."""
+    """Return a row per target: work, measure, measured (NaN if not run), target, met."""
     targets = pd.read_csv(folder / "targets.csv")
     rows = {
         row.work: {"ours": row.ours, "ratio": row.ratio, **row.also} for row in frame.itertuples()
@@ -51,13 +54,13 @@ def against_targets(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
 
 def machine_limits(frame: pd.DataFrame) -> pd.DataFrame:
-    """What one core could do at most, median over the areas' own readings."""
+    """Return what one core could do at most, median over the areas' own readings."""
     readings = pd.DataFrame(list(frame.limits)).median()
     return pd.DataFrame({"limit": [LIMITS[key] for key in readings.index], "measured": readings})
 
 
 def asides(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row per number that was measured beside a comparison: work, what, measured."""
+    """Return a row per number that was measured beside a comparison: work, what, measured."""
     flat = {
         row.work: pd.json_normalize(row.also, sep=", ").iloc[0]
         for row in frame.itertuples()
@@ -68,3 +71,20 @@ def asides(frame: pd.DataFrame) -> pd.DataFrame:
         for work, values in flat.items()
         for name, value in values.items()
     )
+
+
+def figure(frame: pd.DataFrame) -> Figure:
+    """Draw a bar for each comparison with a peer, on a logarithmic axis; 1 is as good as it."""
+    rows = frame[frame.ratio.notna()].iloc[::-1]
+    figure = canvas(7, 0.6 + 0.32 * len(rows))
+    ax = figure.subplots()
+    bars = ax.barh(rows.work, rows.ratio - 1, left=1, color=COLOURS["arch"], height=0.6)
+    ax.bar_label(bars, [f"{ratio:.2f}" for ratio in rows.ratio], padding=4)
+    ax.axvline(1, color="0.35", lw=1)
+    ax.set_xscale("log")
+    ticks = [0.5, 1, 2, 4, 8, 16]
+    ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    ax.minorticks_off()
+    ax.set(xlabel="times as good as the peer", xlim=(0.7, 1.5 * max(2, rows.ratio.max())))
+    ax.grid(axis="y", visible=False)
+    return figure

@@ -13,17 +13,8 @@ from typing import Any
 
 import pytest
 
-from snt_core.book.chapters import (
-    Chapter,
-    Parameter,
-    chapters,
-    check,
-    execute,
-    execute_all,
-    find,
-    parameters,
-    verify_executed,
-)
+from snt_core.book.chapters import Chapter, Parameter, chapters, check, find, parameters
+from snt_core.book.execution import execute, execute_all, verify_executed
 from snt_core.common.errors import UserError
 
 PARAMETERS = """\

@@ -1,4 +1,4 @@
-"""A backbone, a kind of run and a chapter are each one file and one line, as the guide says."""
+"""A backbone, a kind of run and a chapter are added as the guide says, word by word."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from snt_core.book.chapters import chapters
+from snt_core.book.new_chapter import create
+from snt_core.common.errors import UserError
 from snt_core.common.files import PROJECT
 
 GUIDE = (PROJECT / "book" / "how_to_edit.md").read_text()
@@ -27,10 +31,10 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path / "project"
 
 
-def listing(heading: str) -> str:
-    """The Python listing under a heading of the guide."""
-    section = GUIDE.split(f"## {heading}\n")[1]
-    return re.search(r"```python\n(.*?)```", section, re.S)[1]
+def listings(heading: str) -> list[str]:
+    """The Python listings under a heading of the guide."""
+    section = GUIDE.split(f"## {heading}\n")[1].split("\n## ")[0]
+    return re.findall(r"```python\n(.*?)```", section, re.S)
 
 
 def add_line(file: Path, after: str, line: str) -> None:
@@ -39,61 +43,124 @@ def add_line(file: Path, after: str, line: str) -> None:
     file.write_text(text.replace(after, f"{after}{line}\n"))
 
 
-def python(checkout: Path, code: str) -> str:
+def run(checkout: Path, *command: str) -> str:
     env = {**os.environ, "PYTHONPATH": str(checkout), "SNT_STORE": str(checkout / "store")}
     env["OMP_NUM_THREADS"] = "1"
-    command = [sys.executable, "-c", code]
     done = subprocess.run(
-        command, env=env, cwd=checkout, capture_output=True, text=True, check=False
+        [sys.executable, *command],
+        env=env,
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
 
+def snt(checkout: Path, *words: str) -> str:
+    return run(checkout, "-c", "from snt_core.cli import main; main()", *words)
+
+
 RUN = """
 import dataclasses, json
-from snt_core.paper.recipes import training
-from snt_core.runs.plan import steps
 from snt_core.paper.profiles import PROFILES
-from snt_core.runs.runner import run_all
+from snt_core.paper.recipes import training
+from snt_core.runs.identity import to_dict
 from snt_core.runs.kinds import from_dict, spec_class
-from snt_core.runs.spec import to_dict
+from snt_core.runs.plan import planned_runs
+from snt_core.runs.runner import run_all
 from snt_core.runs.store import open_store
 from snt_core.runs.verify import run_again
 
 net = training(PROFILES["smoke"], "cifar10", "arch", 0)
 net = dataclasses.replace(net, model="tiny", variant="snt")
-spec = spec_class("round")(parent=net)
+spec = spec_class("rounded")(parent=net)
 store = open_store()
-assert [step.spec for step in steps([spec], store)] == [net, spec]
-assert from_dict("round", to_dict(spec)) == spec
+assert [run.spec for run in planned_runs([spec], store)] == [net, spec]
+assert from_dict("rounded", to_dict(spec)) == spec
 (record,) = run_all([spec], store, profile="smoke")
-print(json.dumps([record.metrics["test"]["n"], run_again(record, store).text]))
+(row,) = record.rows()
+print(json.dumps([len(row["correct"]), run_again(record, store).text]))
 """
 
 
 def test_a_backbone_and_a_kind_of_run(checkout):
     package = checkout / "snt_core"
-    (package / "models" / "tiny.py").write_text(listing("Add a backbone"))
-    add_line(package / "models" / "__init__.py", "MODELS = {\n", '    "tiny": "tiny:tiny",')
-    (package / "runs" / "round.py").write_text(listing("Add a compression, or another kind of run"))
-    add_line(package / "runs" / "__init__.py", "KINDS = {\n", '    "round": "round:RoundSpec",')
-    assert json.loads(python(checkout, RUN)) == [120, "identical"]
+    (backbone,), (kind,) = listings("Add a backbone"), listings("Measure something new")
+    (package / "nets" / "tiny.py").write_text(backbone)
+    add_line(package / "nets" / "__init__.py", "MODELS = {\n", '    "tiny": "tiny:tiny",')
+    (package / "runs" / "kinds" / "rounded.py").write_text(kind)
+    assert json.loads(run(checkout, "-c", RUN)) == [120, "identical"]
 
 
-def test_a_chapter(checkout):
-    shutil.copy(checkout / "book" / "figure4_blocks.ipynb", checkout / "book" / "mine_blocks.ipynb")
-    add_line(
-        checkout / "_toc.yml",
-        "      - file: book/figure4_blocks\n",
-        "      - file: book/mine_blocks",
+def test_a_chapter_that_judges_a_claim(checkout):
+    """`snt new-chapter` makes it; module, notebook, _toc.yml and claims.yml are all it takes."""
+    assert "snt new-chapter figure8_depth\n" in GUIDE
+    before = {p: p.read_bytes() for p in checkout.rglob("*") if p.is_file()}
+    said = snt(checkout, "new-chapter", "figure8_depth")
+    assert said.count("Written: ") == 3
+    (claim,) = listings("Add a figure or a table, with its chapter")
+    module = checkout / "snt_core" / "paper" / "figure8.py"
+    text = module.read_text()
+    text = text[: text.index("# Tests of the paper's claims")] + claim
+    text = text.replace("import Iterable\n", "import Iterable, Sequence\n")
+    text = text.replace("import Claim, frame\n", "import Claim, Finding, frame, paired\n")
+    record = "from snt_core.runs.record import Record\n"
+    text = text.replace(record, f"from snt_core.paper.statistics import over_seeds\n{record}")
+    module.write_text(text)
+    claims = checkout / "data" / "paper" / "claims.yml"
+    entry = {"id": "depth", "where": "Figure 8", "says": "ARCH gains.", "test": "its sign"}
+    claims.write_text(claims.read_text() + yaml.safe_dump([entry]))
+    notebook = checkout / "book" / "figure8_depth.ipynb"
+    body = json.loads(notebook.read_text())
+    shown = {"cell_type": "code", "id": "figure8-verdict", "metadata": {"tags": []}, "outputs": []}
+    body["cells"].insert(
+        7, {**shown, "execution_count": None, "source": ['cards.verdict("depth", runs)']}
     )
-    found = python(
-        checkout,
-        "from snt_core.book.chapters import chapters, execute, find, verify_executed\n"
-        "from pathlib import Path\n"
-        "done = execute(find('mine'), Path('out/mine.ipynb'), {'profile': 'smoke'})\n"
-        "verify_executed(done)\n"
-        "print([c.short for c in chapters()].index('mine'))",
-    )
-    assert int(found) > 0
+    notebook.write_text(json.dumps(body))
+
+    snt(checkout, "chapter", "figure8", "-p", "profile=smoke")
+    executed = (checkout / "_build" / "chapters" / "figure8_depth.ipynb").read_text()
+    assert "ARCH gains." in executed
+    assert "Profile smoke gives no verdict" in executed
+    verdicts = json.loads(snt(checkout, "claims", "--json"))
+    assert verdicts[-1]["id"] == "depth"
+    assert verdicts[-1]["chapter"] == "figure8"
+    rows = json.loads(snt(checkout, "status", "--json"))
+    assert [r["artefact"] for r in rows if r["profile"] == "smoke"][11:13] == ["figure7", "figure8"]
+    changed = {str(p.relative_to(checkout)) for p, old in before.items() if p.read_bytes() != old}
+    assert changed == {"_toc.yml", "data/paper/claims.yml"}
+
+
+def test_a_new_chapter_has_its_own_names_and_stands_at_the_end_of_its_part(checkout):
+    create("depth_of_nets", checkout)
+    names = [chapter.name for chapter in chapters(checkout)]
+    assert names[names.index("depth_of_nets") - 1] == "proxy_sharpness"
+    text = (checkout / "book" / "depth_of_nets.ipynb").read_text()
+    assert "(depth)=" in text
+    assert '"name": "fig-depth"' in text
+    assert "weight_bits" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("Figure8", "no name for a chapter"),
+        ("8th", "no name for a chapter"),
+        ("figure8-depth", "no name for a chapter"),
+        ("../figure8", "no name for a chapter"),
+        ("", "no name for a chapter"),
+        ("figure8_", "no name for a chapter"),
+        ("table4_ablation", "exists"),
+        ("table4_other", "exists"),
+        ("evidence", "exists"),
+        ("performance", "exists"),
+        ("performance_two", "there is a chapter of performance"),
+    ],
+)
+def test_a_name_that_is_no_good_or_taken_is_refused(checkout, name, says):
+    before = sorted(checkout.rglob("*"))
+    with pytest.raises(UserError, match=says):
+        create(name, checkout)
+    assert sorted(checkout.rglob("*")) == before

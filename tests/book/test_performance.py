@@ -11,9 +11,9 @@ import pytest
 
 from benchmarks import measure
 from benchmarks.__main__ import AREAS
+from snt_core.book import performance
 from snt_core.common.errors import UserError
 from snt_core.common.files import PROJECT
-from snt_core.paper import figures, frames
 
 HOME = PROJECT / "benchmarks"
 KEYS = {"work", "ours", "peer", "unit", "ratio", "runs", "machine", "commit"}
@@ -97,16 +97,16 @@ ROWS = [
 
 def test_targets_are_met_missed_or_not_run(tmp_path):
     folder = folder_of(tmp_path, ROWS)
-    rows = frames.benchmarks(folder)
+    rows = performance.benchmarks(folder)
     assert list(rows.work) == ["fast", "slow"]
-    found = frames.against_targets(rows, folder)
+    found = performance.against_targets(rows, folder)
     assert list(found.met) == ["yes", "yes", "no", "not run"]
     assert list(found.target) == [">= 3", "<= 10", "<= 2", "<= 1"]
     assert list(found.measured[:3]) == [4.0, 10.0, 3.0]
 
 
 def test_what_was_measured_beside_is_a_row_each(tmp_path):
-    found = frames.asides(frames.benchmarks(folder_of(tmp_path, ROWS)))
+    found = performance.asides(performance.benchmarks(folder_of(tmp_path, ROWS)))
     assert found.to_dict("records") == [
         {"work": "fast", "what": "memory", "measured": 10},
         {"work": "fast", "what": "by, a", "measured": 1},
@@ -115,12 +115,12 @@ def test_what_was_measured_beside_is_a_row_each(tmp_path):
 
 
 def test_limits_and_figure_are_those_of_the_rows(tmp_path):
-    rows = frames.benchmarks(folder_of(tmp_path, ROWS))
-    assert frames.machine_limits(rows).measured.tolist() == [9.0]
-    ax = figures.benchmarks(rows).axes[0]
+    rows = performance.benchmarks(folder_of(tmp_path, ROWS))
+    assert performance.machine_limits(rows).measured.tolist() == [9.0]
+    ax = performance.figure(rows).axes[0]
     assert [bar.get_x() + bar.get_width() for bar in ax.patches] == [4.0]
 
 
 def test_no_results_is_said(tmp_path):
     with pytest.raises(UserError, match="make bench"):
-        frames.benchmarks(tmp_path)
+        performance.benchmarks(tmp_path)
