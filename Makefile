@@ -43,8 +43,12 @@ test: lint browser
 	$(BIN)/pytest -q -n $(WORKERS) -m "not book"
 	$(BIN)/pytest -q -m book
 
+# Style, types, and the floors: imports go down only (the contract is in pyproject.toml).
 lint: .venv/.installed-dev
 	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 browser: .venv/.installed-dev
 	@find_browser() { for b in chromium chromium-browser google-chrome google-chrome-stable; do \

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measure import Row, one_core, write
+from snt_core.common.checks import one_of
 from snt_core.common.errors import UserError
-from snt_core.runs.spec import one_of
 from snt_core.training.engine import busy_cores
 
 AREAS = ("training", "steps", "hessian", "compression", "tokens", "book", "card")

@@ -13,11 +13,12 @@ from benchmarks.measure import CORES, Row, all_cores, children, in_turn, medians
 from benchmarks.peers import loader_batches, plain_net, train_step
 from benchmarks.training import BATCH, ours
 from snt_core.common.errors import UserError
-from snt_core.data.load import Dataset, load
+from snt_core.data.load import load
+from snt_core.data.split import Dataset
 from snt_core.nets import build
-from snt_core.runs.spec import Recipe
 from snt_core.training.engine import detect
 from snt_core.training.fit import fit
+from snt_core.training.recipe import Recipe
 
 STEPS = 351  # an epoch
 ROUNDS = 5

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from benchmarks.measure import Row, in_turn, medians, quotient
-from snt_core.data.load import Dataset, Split, load, normalise
+from snt_core.data.load import load
+from snt_core.data.split import Dataset, Split, normalise
 from snt_core.methods.compress.activations import quantize_static
 from snt_core.nets import build
-from snt_core.runs.kinds.one_shot import TENTHS, sweep
+from snt_core.runs.kinds._sweep import TENTHS
+from snt_core.runs.kinds.one_shot import evaluations
 from snt_core.runs.store import open_store
 from snt_core.training.engine import detect
 
@@ -47,7 +49,7 @@ def _sweep(data: Dataset, log: Callable[[str], None]) -> Row:
     net, engine = _trained("adam"), detect(device="cpu")
     some = data.test[:1000]
     contenders = {
-        "ours": lambda: list(sweep(net, TENTHS, some, data.facts, engine)),
+        "ours": lambda: list(evaluations(net, TENTHS, some, data.facts, engine)),
         "peer": lambda: list(_peer_sweep(net, some, data)),
     }
     rounds = 5
@@ -56,8 +58,8 @@ def _sweep(data: Dataset, log: Callable[[str], None]) -> Row:
     largest = {}
     for approach in APPROACHES:
         net = _trained(approach)
-        fast = list(sweep(net, TENTHS, data.test, data.facts, engine))
-        exact = list(sweep(net, TENTHS, data.test, data.facts, detect(exact=True)))
+        fast = list(evaluations(net, TENTHS, data.test, data.facts, engine))
+        exact = list(evaluations(net, TENTHS, data.test, data.facts, detect(exact=True)))
         gaps = [abs(f.top1 - e.top1) for f, e in zip(fast, exact, strict=True)]
         largest[approach] = round(max(gaps), 3)
         log(f"{approach}: points apart from float32 {[round(gap, 2) for gap in gaps]}")

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 
 from benchmarks.measure import Row, all_cores, children, in_turn, medians, one_core
-from snt_core.data.load import load, normalise
+from snt_core.common.checks import one_of
+from snt_core.data.load import load
+from snt_core.data.split import normalise
 from snt_core.methods.curvature.lambda_max import lambda_max
 from snt_core.nets import build
 from snt_core.runs.provenance import peak_memory
-from snt_core.runs.spec import one_of
 from snt_core.runs.store import open_store
 
 RUNS = 3

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from snt_core.common.vision import torchvision
 from snt_core.data.facts import Facts
-from snt_core.data.load import Split
+from snt_core.data.split import Split
 from snt_core.nets import build
 from snt_core.nets.layers import DepthwiseConv2d
 

@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.measure import Row, in_turn, medians, quotient
-from snt_core.data.load import load, normalise
+from snt_core.data.load import load
+from snt_core.data.split import normalise
+from snt_core.fast.fused import fuse
 from snt_core.methods.sam import SAM
-from snt_core.methods.transform import fuse
 from snt_core.nets import build
-from snt_core.runs.spec import Recipe
 from snt_core.training.engine import detect
 from snt_core.training.fit import optimizer_for, update
+from snt_core.training.recipe import Recipe
 
 NETS = ("resnet20", "mixer_s", "mobilenet_v1")
 BATCH = 128

@@ -11,13 +11,16 @@ import torch
 
 from benchmarks.measure import Row, children, in_turn, medians, one_core
 from benchmarks.peers import loader_batches, plain_net, train_step
-from snt_core.data.load import Dataset, load
-from snt_core.methods.transform import fuse
+from snt_core.common.checks import one_of
+from snt_core.data.load import load
+from snt_core.data.split import Dataset
+from snt_core.fast.fused import fuse
 from snt_core.nets import build
 from snt_core.runs.provenance import peak_memory
-from snt_core.runs.spec import Recipe, one_of
 from snt_core.training.engine import Engine, detect
-from snt_core.training.fit import batches, evaluate, fit, optimizer_for, stepper
+from snt_core.training.evaluate import evaluate
+from snt_core.training.fit import batches, fit, optimizer_for, stepper
+from snt_core.training.recipe import Recipe
 
 NETS = {  # net -> (row, steps of a round)
     "resnet20": ("resnet20-train", 6),

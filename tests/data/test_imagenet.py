@@ -16,9 +16,10 @@ from snt_core.common.vision import torchvision
 from snt_core.data import imagenet
 from snt_core.data import load as data
 from snt_core.data.facts import FACTS
-from snt_core.runs.spec import Recipe
+from snt_core.data.split import Draw
 from snt_core.training import fit as train
 from snt_core.training.engine import Engine
+from snt_core.training.recipe import Recipe
 
 EXACT = Engine(device="cpu", dtype="fp32", fused=False)
 RECIPE = Recipe(epochs=2, batch_size=16, lr=5e-3, augment="random-resized-crop")
@@ -167,7 +168,7 @@ def test_batches_come_in_order_and_whole():
 @pytest.mark.parametrize("name", ["random-resized-crop", "none"])
 def test_workers_and_ranks_change_nothing(name):
     split = data.load("imagenet", 40).train
-    draws = [data.Draw(step, step // 2, torch.randperm(161)[:12]) for step in range(5)]
+    draws = [Draw(step, step // 2, torch.randperm(161)[:12]) for step in range(5)]
     state = torch.get_rng_state()
     alone = list(split.drawn(draws, name, 7))
     for workers, shares in ((2, [slice(None)]), (1, [slice(6), slice(6, 12)])):
@@ -185,7 +186,7 @@ def test_an_image_is_cropped_anew_each_epoch_and_seed():
     split = data.load("imagenet", 40).train
     rows = torch.arange(8)
     crops = [
-        next(split.drawn([data.Draw(0, epoch, rows)], "random-resized-crop", seed)).images
+        next(split.drawn([Draw(0, epoch, rows)], "random-resized-crop", seed)).images
         for epoch, seed in ((0, 0), (0, 0), (1, 0), (0, 1))
     ]
     assert torch.equal(crops[0], crops[1])

@@ -17,6 +17,7 @@ from snt_core.common.errors import UserError
 from snt_core.data import cifar
 from snt_core.data import load as data
 from snt_core.data.facts import FACTS, Facts
+from snt_core.data.split import Draw, normalise
 
 N_TRAIN, N_TEST = 50, 20
 
@@ -199,7 +200,7 @@ def test_a_split_gives_its_images_whole_in_batches_and_as_drawn():
     batches = list(train.batches(24))
     assert [len(batch) for batch in batches] == [24, 24, 2]
     assert torch.equal(torch.cat([batch.labels for batch in batches]), train.labels)
-    draws = [data.Draw(step, 0, torch.randperm(50)[:8]) for step in range(3)]
+    draws = [Draw(step, 0, torch.randperm(50)[:8]) for step in range(3)]
     plain = list(train.drawn(draws, "none", 0))
     for draw, batch in zip(draws, plain, strict=True):
         assert torch.equal(batch.images, train.images[draw.rows])
@@ -222,7 +223,7 @@ def test_validation_must_leave_training_images():
 def test_normalise_standardises():
     facts = FACTS["digits"]
     train = data.load("digits", 180).train
-    x = data.normalise(train.images, facts)
+    x = normalise(train.images, facts)
     assert x.shape == (1257, 3, 32, 32)
     assert x.is_contiguous(memory_format=torch.channels_last)
     assert x.mean().abs() < 0.02

@@ -12,9 +12,9 @@ from snt_core.methods.compress.activations import quantize_static
 from snt_core.methods.compress.prune import prune_magnitude, sparsity
 from snt_core.methods.compress.quantize import fake_quantize_weights
 from snt_core.nets import build
-from snt_core.runs.kinds.one_shot import sweep
+from snt_core.runs.kinds.one_shot import evaluations
 from snt_core.training.engine import Engine
-from snt_core.training.fit import evaluate
+from snt_core.training.evaluate import evaluate
 
 NETS = [
     *[("resnet20", variant) for variant in ("base", "preact", "snt", "snt-nofinal")],
@@ -88,7 +88,7 @@ def test_a_sweep_finds_what_evaluation_of_each_pruned_net_finds(variant):
     data = load("few-digits", 96)
     net = used("resnet20", variant)
     exact = Engine(device="cpu", dtype="fp32", fused=False)
-    found = list(sweep(net, (0.3, 0.8), data.test, data.facts, exact))
+    found = list(evaluations(net, (0.3, 0.8), data.test, data.facts, exact))
     for level, ours in zip((0.0, 0.3, 0.8), found, strict=True):
         pruned = prune_magnitude(net, level)
         assert sparsity(pruned) == pytest.approx(level, abs=1e-4)

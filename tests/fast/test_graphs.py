@@ -15,14 +15,15 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only
 
-from snt_core.data.load import load, normalise
+from snt_core.data.load import load
+from snt_core.data.split import normalise
 from snt_core.fast import graphs, kernels
 from snt_core.methods.compress.pact import prepare_qat
 from snt_core.nets import build
-from snt_core.runs.spec import Recipe
 from snt_core.training import fit as train
 from snt_core.training.engine import Engine
 from snt_core.training.fit import optimizer_for, update
+from snt_core.training.recipe import Recipe
 
 aten = torch.ops.aten
 PLAIN = Engine(device="cpu", dtype="fp32", fused=False)

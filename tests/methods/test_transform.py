@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch._dynamo.utils import counters
 
+from snt_core.fast.fused import fuse
 from snt_core.methods import transform
-from snt_core.methods.transform import SNTActivation, fuse, snt_activation
+from snt_core.methods.transform import SNTActivation, snt_activation
 from snt_core.nets import build
 from snt_core.training.engine import can_compile
 

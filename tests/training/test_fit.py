@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from snt_core.data.load import load, normalise
+from snt_core.data.load import load
+from snt_core.data.split import normalise
 from snt_core.nets import build
-from snt_core.runs.spec import Recipe
 from snt_core.training import fit as train
 from snt_core.training.engine import Engine, detect
+from snt_core.training.recipe import Recipe
 
 EXACT = Engine(device="cpu", dtype="fp32", fused=False)
 RECIPE = Recipe(epochs=2, batch_size=32, lr=3e-3, warmup_epochs=0.5, weight_decay=0.05)

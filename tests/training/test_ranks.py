@@ -17,10 +17,10 @@ from torch import nn
 from snt_core.common.errors import UserError
 from snt_core.data.load import load
 from snt_core.methods.transform import SNTActivation
-from snt_core.runs.spec import Recipe
 from snt_core.training import fit as train
 from snt_core.training import ranks
 from snt_core.training.engine import Engine
+from snt_core.training.recipe import Recipe
 
 EXACT = Engine(device="cpu", dtype="fp32", fused=False)
 ADAM = Recipe(epochs=2, batch_size=16, lr=3e-3, weight_decay=0.05, augment="trivial-augment")
@@ -109,7 +109,7 @@ def both(tmp_path_factory):
     """What rank 0 and rank 1 found."""
     folder = tmp_path_factory.mktemp("ranks")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
         [*torchrun, "--nproc-per-node=2", __file__, str(folder)],
         env=os.environ

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from snt_core.common.vision import torchvision
 from snt_core.methods.analysis.channels import ChannelRanges, channel_ranges, widest_to_median
-from snt_core.methods.analysis.observe import observe
 from snt_core.methods.analysis.weights import (
     block_spectra,
     effective_rank,
     explained_variance,
     share_at,
 )
+from snt_core.methods.observe import observe
 from tests.small import conv_net, images
 
 DEPTH, WIDTH = 2, 16

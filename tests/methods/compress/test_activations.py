@@ -15,13 +15,13 @@ from torch.nn.utils import parametrize
 from snt_core.common.vision import torchvision
 from snt_core.methods.compress.activations import (
     ActQuantizer,
-    affine,
     calibrate,
     fake_quantize,
     fake_quantize_static,
     quantize_static,
 )
 from snt_core.methods.compress.quantize import codes, freeze, quantize_weights
+from snt_core.methods.compress.ranges import affine
 
 BITS = range(2, 9)
 ENDS = [(-1.0, 3.0), (0.0, 5.0), (-4.0, 0.0), (2.0, 5.0), (-7.0, -2.0), (-1e6, 1.0), (0.0, 0.0)]

@@ -12,14 +12,13 @@ from torch import nn
 from torch.nn.utils import prune
 
 from snt_core.methods.compress.prune import (
-    LAYERS,
     exponential_sparsity,
     magnitude_masks,
-    prunable,
     prune_iterative,
     prune_magnitude,
     sparsity,
 )
+from snt_core.methods.compressible import LAYERS, prunable
 
 TOTAL = 54 + 24 + 30  # conv, grouped conv without bias, linear
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from snt_core.methods.compress.activations import ActQuantizer, affine, calibrate
+from snt_core.methods.compress.activations import ActQuantizer, calibrate
+from snt_core.methods.compress.ranges import affine
 
 BITS = range(2, 9)
 OBSERVERS = ["minmax", "percentile", "mse"]
