@@ -21,7 +21,7 @@ from torch import Generator, Tensor
 from torch.utils import data as torch_data
 
 from snt_core.common.errors import UserError, unknown
-from snt_core.data.load import Draw, Split
+from snt_core.data.split import Draw, Split
 
 SUFFIXES = {".jpeg", ".jpg", ".png"}
 DECODED_AT_ONCE = 64  # images that one worker decodes, where the caller names no number

@@ -8,95 +8,19 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from snt_core.common.errors import UserError, unknown
 from snt_core.common.files import atomic_write, cache_dir, data_dir
-from snt_core.data.augment import augment, generator
-from snt_core.data.facts import FACTS, Facts
+from snt_core.data.facts import FACTS
+from snt_core.data.split import Dataset, Images, Split
 
 if TYPE_CHECKING:
-    from snt_core.data.imagenet import Streamed
-
-
-class Draw(NamedTuple):
-    """What one training step sees: `rows` (int64) of the split, at `step` of the run."""
-
-    step: int
-    epoch: int
-    rows: Tensor
-
-
-@dataclass(frozen=True)
-class Split:
-    """`images` uint8 `N H W C`, `labels` int64 `N`, in memory.
-
-    `data.imagenet.Streamed` can do all the same, except that it has no `images`; so whoever wants
-    pixels asks for `tensors` or `batches`.
-    """
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, rows: slice) -> Split:
-        return Split(self.images[rows], self.labels[rows])
-
-    def to(self, device: str) -> Split:
-        return Split(self.images.to(device), self.labels.to(device))
-
-    def tensors(self, n: int) -> Split:
-        """The first `n` images (or all, if there are fewer) in memory."""
-        return self[:n]
-
-    def batches(self, size: int) -> Iterator[Split]:
-        """All images in order, the last batch as small as it is."""
-        for start in range(0, len(self), size):
-            yield self[start : start + size]
-
-    def drawn(
-        self, draws: Iterable[Draw], name: str, seed: int, share: slice = slice(None)
-    ) -> Iterator[Split]:
-        """For each draw this rank's `share` of its batch, augmented as `name` says.
-
-        The whole batch is augmented first, so that ranks together see what one process would.
-        """
-        device = str(self.images.device)
-        for draw in draws:
-            # pinned, or the copy would wait until the card has done all that was sent to it
-            rows = draw.rows.pin_memory() if self.images.is_cuda else draw.rows
-            rows = rows.to(device, non_blocking=True)
-            images = augment(self.images[rows], name, generator(device, seed, 1, draw.step))
-            yield Split(images[share], self.labels[rows][share])
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """`digest` names the exact pixels and labels, whatever files they came from.
-
-    For a streamed data set it names paths and sizes of files.
-    """
-
-    name: str
-    train: Split | Streamed
-    val: Split | Streamed
-    test: Split | Streamed
-    facts: Facts
-    digest: str
-
-    def to(self, device: str) -> Dataset:
-        train, val, test = (part.to(device) for part in (self.train, self.val, self.test))
-        return replace(self, train=train, val=val, test=test)
+    pass
 
 
 def load(name: str, val_size: int) -> Dataset:
@@ -116,7 +40,7 @@ def load(name: str, val_size: int) -> Dataset:
     return Dataset(name, train[val_size:], train[:val_size], test, FACTS[name], digest)
 
 
-def _parts(name: str) -> tuple[Split | Streamed, Split | Streamed, str]:
+def _parts(name: str) -> tuple[Images, Images, str]:
     if name in ("digits", "few-digits"):
         return _digits(name)
     if name == "imagenet":
@@ -124,20 +48,6 @@ def _parts(name: str) -> tuple[Split | Streamed, Split | Streamed, str]:
 
         return imagenet.read(data_dir() / name, FACTS[name].size)
     return _cached(name)
-
-
-def normalise(images: Tensor, facts: Facts) -> Tensor:
-    """uint8 `B H W C` to float `B C H W` (channels last in memory), standardised per channel."""
-    mean, std = _mean_and_std(facts.mean, facts.std, images.device)
-    return ((images - mean) / std).permute(0, 3, 1, 2)
-
-
-@cache
-def _mean_and_std(
-    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Of values 0 to 255, one for each channel; made once, since a card is waited for."""
-    return torch.tensor(mean, device=device) * 255, torch.tensor(std, device=device) * 255
 
 
 def canonical_order(images: np.ndarray, labels: np.ndarray) -> np.ndarray:

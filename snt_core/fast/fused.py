@@ -1,7 +1,7 @@
 """Batch normalisation with what follows it, Eq. (1), and depthwise convolution, fast on a CPU.
 
 Plain operations pass over an activation once each, and twice more for their gradients. The kernels
-here (`native/*.cpp`) compute the same functions in as few passes as there are dependencies, sums in
+(`kernels/*.cpp`) compute the same functions in as few passes as there are dependencies, sums in
 float32 and double. They serve training: they have no second derivative, and running statistics move
 as in `nn.BatchNorm2d`.
 """
@@ -15,55 +15,74 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from snt_core.fast import kernels
-from snt_core.methods.transform import SNTActivation
 
 ACTS = {"none": 0, "relu": 1, "snt": 2}  # as in the source
 Triple = tuple[Tensor | None, Tensor | None, Tensor | None]  # gamma, beta, zeta
 ABSENT: Triple = (None, None, None)
 
 
+def fuse(model: nn.Module, on: bool = True) -> nn.Module:
+    """Switch what has a one-pass kernel (it has a `fused`) to it, or back; return the model."""
+    module: Any  # torch's stubs let nothing but tensors and modules be set on a module
+    for module in model.modules():
+        if hasattr(module, "fused"):
+            module.fused = on
+    return model
+
+
 def norm_act(
     x: Tensor, norm: nn.BatchNorm2d, act: nn.Module | None = None, plus: Tensor | None = None
 ) -> Tensor | None:
-    """`act(norm(x) + plus)` with the batch's statistics; None where the kernels do not serve.
+    """Return `act(norm(x) + plus)`, B C H W, or None where the kernels do not serve.
 
     They serve float32 and bfloat16 on a CPU, channels last in memory and a multiple of 16; an `act`
     that is `nn.ReLU` or, where nothing is added, Eq. (1).
 
     Args:
         x: B C H W.
-        norm: in training mode; its running statistics move.
+        norm: in training mode: the batch's statistics count, and the running ones move.
         act: None or `nn.Identity` for no activation.
         plus: B C H W, added before the activation.
     """
-    kind = _kind(act)
+    kind, momentum = _kind(act), norm.momentum
     channels_last = x.is_contiguous(memory_format=torch.channels_last)
-    plain = norm.affine and norm.momentum is not None and norm.weight.dtype == torch.float32
-    if kind is None or not channels_last or not plain or not _fits(x, x.shape[1]):
+    plain = norm.affine and norm.weight.dtype == torch.float32
+    if kind is None or momentum is None or not channels_last or not plain:
+        return None
+    if not _fits(x, x.shape[1]):
         return None
     if plus is not None:
+        # The gradient of Eq. (1) needs its input, which x alone does not give after an addition.
         if kind == "snt":
             return None
         plus = plus.to(x.dtype).contiguous(memory_format=torch.channels_last)
-    triple = (act.gamma, act.beta, act.zeta) if kind == "snt" else ABSENT
+    triple = _triple(act) if kind == "snt" else ABSENT
     y, mean, variance = _NormAct.apply(
         x, plus, norm.weight, norm.bias, *triple, ACTS[kind], norm.eps
     )
     if norm.track_running_stats:
+        running_mean, running_var = norm.running_mean, norm.running_var
+        batches = norm.num_batches_tracked
+        assert running_mean is not None  # all three come with tracking
+        assert running_var is not None
+        assert batches is not None
         n = x.numel() // x.shape[1]
-        norm.num_batches_tracked.add_(1)
-        norm.running_mean.lerp_(mean, norm.momentum)
-        norm.running_var.lerp_(variance * (n / max(1, n - 1)), norm.momentum)
+        batches.add_(1)
+        running_mean.lerp_(mean, momentum)
+        # Bessel's correction, as in torch: running variances are unbiased, the batch's are not.
+        running_var.lerp_(variance * (n / max(1, n - 1)), momentum)
     return y
 
 
 def eq1(x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor, dim: int) -> Tensor | None:
-    """Eq. (1) along `dim`; None where the kernels do not serve.
+    """Return Eq. (1) along `dim` of `x`, or None where the kernels do not serve.
 
     Memory of `x` must be dense in some order of the axes, as after a transposition; the output has
     that order too.
     """
-    order = sorted(range(x.ndim), key=lambda i: (-x.stride(i), i))
+    strides = x.stride()
+    # The kernel reads outer x channels x inner: with its axes in memory's order x is that.
+    order = sorted(range(x.ndim), key=lambda i: (-strides[i], i))
     dense = x.permute(order)
     at = order.index(dim % x.ndim)
     inner = dense[(0,) * (at + 1)].numel()
@@ -74,10 +93,11 @@ def eq1(x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor, dim: int) -> Tenso
 
 
 def depthwise(x: Tensor, weight: Tensor, stride: int) -> Tensor | None:
-    """3x3 convolution of each channel alone, padding 1; None where the kernels do not serve.
+    """Return the 3x3 convolution of each channel alone, or None where the kernels do not serve.
 
-    They serve float32 and bfloat16 on a CPU, channels last in memory and a multiple of 16. The
-    output has the format of `x`; the weight is never rounded to it.
+    They serve float32 and bfloat16 on a CPU, channels last in memory and a multiple of 16.
+    Padding is 1. The output, B C H/stride W/stride, has the format of `x`; the weight is never
+    rounded to it.
 
     Args:
         x: B C H W.
@@ -92,12 +112,19 @@ def depthwise(x: Tensor, weight: Tensor, stride: int) -> Tensor | None:
 
 
 def _kind(act: nn.Module | None) -> str | None:
+    """Return which of `ACTS` an activation is; None if it is none of them."""
+    # the type itself: a subclass may compute something else
     if act is None or type(act) is nn.Identity:
         return "none"
-    return {nn.ReLU: "relu", SNTActivation: "snt"}.get(type(act))
+    return "relu" if type(act) is nn.ReLU else getattr(act, "one_pass_kernel", None)
+
+
+def _triple(act: Any) -> Triple:
+    return act.gamma, act.beta, act.zeta
 
 
 def _fits(x: Tensor, lanes: int) -> bool:
+    """Whether the kernels serve `x`, where their inner loop runs over `lanes` numbers."""
     served = x.device.type == "cpu" and x.dtype in kernels.DTYPES
     return served and lanes % kernels.LANES == 0 and x.numel() > 0
 
@@ -131,7 +158,9 @@ class _NormAct(torch.autograd.Function):
         )  # fmt: skip
         ctx.mark_non_differentiable(mean, variance)
         ctx.size, ctx.act, ctx.added = size, act, plus is not None
-        seen = y if ctx.added and act else None  # else the output need not be kept
+        # Where something was added before ReLU, the output's sign says where the gradient passes.
+        # Else `backward` computes the activation's input anew from x, which is cheaper to keep.
+        seen = y if ctx.added and act else None
         ctx.save_for_backward(x, seen, mean, inverse, scale, shift, *triple)
         return y, mean, variance
 
@@ -147,11 +176,10 @@ class _NormAct(torch.autograd.Function):
             "norm_backward", x.dtype, grad, x, seen, d_x, d_plus, *ctx.size, ctx.act,
             scale, shift, mean, inverse, *triple, d_scale, d_shift, *d_triple,
         )  # fmt: skip
-        if triple[0] is None:
-            d_triple = ABSENT
+        of_triple = ABSENT if triple[0] is None else d_triple
         if ctx.added and not ctx.act:
             d_plus = grad  # what is added to the output as it is gets the output's gradient
-        return d_x, d_plus, d_scale, d_shift, *d_triple, None, None
+        return d_x, d_plus, d_scale, d_shift, *of_triple, None, None
 
 
 class _Eq1(torch.autograd.Function):
@@ -189,7 +217,7 @@ class _Depthwise(torch.autograd.Function):
         b, c, h, w = x.shape
         out = (b, c, (h - 1) // stride + 1, (w - 1) // stride + 1)
         y = torch.empty(out, dtype=x.dtype, memory_format=torch.channels_last)
-        taps = weight.reshape(c, 9).t().contiguous()
+        taps = weight.reshape(c, 9).t().contiguous()  # 9 x channels, as the kernel reads them
         ctx.size = (b, h, w, c, stride)
         kernels.call("depthwise_forward", x.dtype, x, taps, y, *ctx.size)
         ctx.save_for_backward(x, taps)

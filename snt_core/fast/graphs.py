@@ -23,7 +23,7 @@ Work = Callable[[], Tensor]
 
 
 class Recorded:
-    """`step(images, labels)`, called as it is at first, then recorded, then replayed.
+    """A `step(images, labels)` that is called as it is at first, then recorded, then replayed.
 
     The tensor that a call returns is overwritten by the next call. Where a step cannot be recorded
     (it looks at a value on the card, say) it goes on as it is, which `notify` is told in a line.
@@ -37,6 +37,7 @@ class Recorded:
         self.refused = False
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        # a replay reads where the recording read, so each batch is copied there
         if self.calls == 0:
             self.images, self.labels = torch.empty_like(images), torch.empty_like(labels)
         self.images.copy_(images)
@@ -59,7 +60,11 @@ class Recorded:
 
 
 def record(work: Work) -> Work:
-    """What replays `work`, which is not carried out now. RuntimeError where that cannot be."""
+    """Return what replays `work`, which is not carried out now.
+
+    Raises:
+        RuntimeError: `work` cannot be recorded.
+    """
     here = torch.cuda.current_stream()
     graph = torch.cuda.CUDAGraph()
     try:
@@ -78,9 +83,9 @@ def record(work: Work) -> Work:
 
 
 def beside(work: Work) -> Tensor:
-    """`work()` on another stream, as a recording needs of what came before it."""
+    """Return `work()`, done on the stream of the recording: what it makes must belong there."""
     here = torch.cuda.current_stream()
-    _side().wait_stream(here)
+    _side().wait_stream(here)  # the batch that is copied here must be there first
     with torch.cuda.stream(_side()):
         result = work()
     here.wait_stream(_side())
@@ -89,13 +94,13 @@ def beside(work: Work) -> Tensor:
 
 @cache
 def _side() -> Any:
-    """One stream for all of a process: memory and cuBLAS's workspaces belong to a stream."""
+    """Return one stream for all of a process: memory and cuBLAS's workspaces belong to a stream."""
     return torch.cuda.Stream()
 
 
 def rate_at_fixed_address(optimizer: Any, device: str) -> None:
     """Make `optimizer` fit for a recording: its learning rate a tensor on `device`."""
-    # of the steps before the recording, which are meant to be plain
+    # torch warns of such steps outside of a recording, where those of the warm-up are meant to be
     warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
     for group in optimizer.param_groups:
         group["lr"] = torch.tensor(float(group["lr"]), device=device)
@@ -103,7 +108,7 @@ def rate_at_fixed_address(optimizer: Any, device: str) -> None:
 
 
 def set_rate(optimizer: Any, rate: float) -> None:
-    """The learning rate of all groups, at its address where it has one."""
+    """Set the learning rate of all groups, at its address where it has one."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(rate)

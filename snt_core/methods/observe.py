@@ -2,7 +2,7 @@
 
 ::
 
-    from snt_core.methods.analysis.observe import observe
+    from snt_core.methods.observe import observe
 
     observe(my_model, ["conv1", "fc"], images, lambda name, x: print(name, x.abs().max()))
 """
@@ -16,8 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from snt_core.methods.curvature.hessian import Preprocess
-
+Preprocess = Callable[[Tensor], Tensor]  # a chunk of images to what the model takes
 Capture = Literal["input", "output"]
 
 
@@ -59,7 +58,7 @@ def observe(
             modules[name].register_forward_pre_hook(_before(name, see))
         else:
             modules[name].register_forward_hook(_after(name, see))
-    device = next(model.parameters(), images).device
+    device = next(model.parameters(), images).device  # the images' for a model without parameters
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
         for chunk in images.split(batch_size):
             model((preprocess or (lambda x: x))(chunk.to(device)))

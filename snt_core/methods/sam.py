@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+Tensors = list[Tensor] | tuple[Tensor, ...]
+
 
 class SAM:
-    """Wraps any optimizer: its step is taken at `w` with the gradient of `w + e(w)`.
+    """An optimizer around any other, which takes its step at `w` with the gradient of `w + e(w)`.
 
     `e(w) = rho * g / |g|`, or `rho * w^2 g / |w g|` when adaptive, |.| over all parameters.
 
@@ -44,14 +46,16 @@ class SAM:
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
+        """Return the base optimizer's groups themselves, so that rates can be set in them."""
         return self.base.param_groups
 
     def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients of all parameters."""
         self.base.zero_grad(set_to_none)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor]) -> Tensor:
-        """One update. `closure` computes the loss, back-propagates it and returns it.
+        """Update the weights once. `closure` computes the loss, back-propagates and returns it.
 
         It is called twice, each time with gradients cleared, and must open its own autocast
         context: inside one shared context the second pass would reuse the cached low-precision
@@ -75,7 +79,8 @@ class SAM:
         return loss
 
     @staticmethod
-    def _hold(params: list[Tensor], values: list[Tensor]) -> None:
+    def _hold(params: list[Tensor], values: Tensors) -> None:
+        """Let each parameter hold other memory; nothing is copied."""
         for p, value in zip(params, values, strict=True):
             p.data = value
 
@@ -84,8 +89,10 @@ class SAM:
         with torch.enable_grad():
             return closure().detach()
 
-    def _perturbation(self, params: list[Tensor]) -> list[Tensor]:
-        grads = [p.grad for p in params]
+    def _perturbation(self, params: list[Tensor]) -> Tensors:
+        """Return `e(w)`, a tensor for each parameter."""
+        grads: Tensors = [p.grad for p in params if p.grad is not None]
+        # |w| twice when adaptive: |w g| is the norm's argument, w^2 g the direction
         if self.adaptive:
             grads = torch._foreach_mul(grads, torch._foreach_abs(params))
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
@@ -96,10 +103,11 @@ class SAM:
         return torch._foreach_mul(grads, scale)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a resumed run needs: the base optimizer's state and SAM's own settings."""
+        """Return what a resumed run needs: the base optimizer's state and SAM's own settings."""
         return {"base": self.base.state_dict(), "rho": self.rho, "adaptive": self.adaptive}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
         self.base.load_state_dict(state["base"])
         self.rho = state["rho"]
         self.adaptive = state["adaptive"]

@@ -12,9 +12,11 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from snt_core.fast.fused import eq1
+
 
 def snt_activation(x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor) -> Tensor:
-    """Eq. (1): `x - gamma + zeta` where `x > gamma`, else `beta * (x - gamma) + zeta`.
+    """Return Eq. (1): `x - gamma + zeta` where `x > gamma`, else `beta * (x - gamma) + zeta`.
 
     All four must broadcast against each other.
     """
@@ -23,7 +25,7 @@ def snt_activation(x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor) -> Tens
 
 
 class SNTActivation(nn.Module):
-    """PReLU between two learnable shifts, one triple (gamma, beta, zeta) per channel.
+    """Eq. (1): a PReLU between two learnable shifts, a triple (gamma, beta, zeta) per channel.
 
     Args:
         channels: size of the axis that the triples belong to.
@@ -32,6 +34,9 @@ class SNTActivation(nn.Module):
     Starts as a leaky ReLU: gamma = zeta = 0, beta = 0.25 (PReLU's usual start; the paper gives
     none). `fused` asks for the one-pass kernel, which has no second derivative.
     """
+
+    # its name in `fast.fused`, where it shares a pass with the norm before it
+    one_pass_kernel = "snt"
 
     def __init__(self, channels: int, *, dim: int = 1) -> None:
         super().__init__()
@@ -50,7 +55,7 @@ class SNTActivation(nn.Module):
 def _along(
     formula: Callable[..., Tensor], x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor, dim: int
 ) -> Tensor:
-    """The formula with one triple for each position of `dim`."""
+    """Return the formula of `x` with one triple for each position of `dim`."""
     shape = [1] * x.ndim
     shape[dim] = -1
     # In the input's dtype: a float32 parameter would lift a bfloat16 activation to float32.
@@ -58,31 +63,21 @@ def _along(
 
 
 def _fused(x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor, dim: int) -> Tensor:
-    """One pass each way: our own kernel on a CPU, a compiled one elsewhere."""
+    """Return Eq. (1) in one pass each way: by our kernel on a CPU, by a compiled one elsewhere."""
     if x.device.type != "cpu":
         return _along(_compiled(), x, gamma, beta, zeta, dim)
-    from snt_core.fast.fused import eq1
-
     y = eq1(x, gamma, beta, zeta, dim)
     return _along(snt_activation, x, gamma, beta, zeta, dim) if y is None else y
 
 
 @cache
-def _compiled():
+def _compiled() -> Callable[..., Tensor]:
     # A kernel for each shape: which kernel of dynamic shapes runs depends on the shapes before it,
     # and with it the last bits. A net can have more shapes (MobileNet-V1: 10, and as many without
     # gradients) than torch compiles by default (8), and runs the others as plain operations.
     config = torch._dynamo.config
     config.recompile_limit = config.accumulated_recompile_limit
     return torch.compile(snt_activation, dynamic=False)
-
-
-def fuse(model: nn.Module, on: bool = True) -> nn.Module:
-    """Switch what has a one-pass kernel (it has a `fused`) to it, or back, in place."""
-    for module in model.modules():
-        if hasattr(module, "fused"):
-            module.fused = on
-    return model
 
 
 def is_preact(variant: str) -> bool:
@@ -93,5 +88,5 @@ def is_preact(variant: str) -> bool:
 def activation(
     variant: str, channels: int, *, dim: int = 1, plain: Callable[[], nn.Module] = nn.ReLU
 ) -> nn.Module:
-    """Eq. (1) in `snt` and its kin (`snt-...`), `plain` in `base` and `preact`."""
+    """Return Eq. (1) in `snt` and its kin (`snt-...`), `plain()` in `base` and `preact`."""
     return SNTActivation(channels, dim=dim) if variant.startswith("snt") else plain()

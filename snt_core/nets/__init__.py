@@ -9,11 +9,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from snt_core.common.errors import unknown
+from snt_core.common.checks import one_of
 
 if TYPE_CHECKING:
     from torch import nn
 
+# of all backbones; each has some of them
+VARIANTS = ("base", "preact", "snt", "snt-nofinal", "snt-channels")
 # name -> "module:function"
 MODELS = {
     "resnet20": "resnet:resnet20",
@@ -32,12 +34,10 @@ def build(model: str, variant: str, num_classes: int, seed: int) -> nn.Module:
     Raises:
         UserError: no such model, or it has no such variant.
     """
-    if model not in MODELS:
-        raise unknown("model", model, MODELS)
+    one_of("model", model, MODELS)
     module, function = MODELS[model].split(":")
     home = importlib.import_module(f"{__name__}.{module}")
-    if variant not in home.VARIANTS:
-        raise unknown(f"variant of {model}", variant, home.VARIANTS)
+    one_of(f"variant of {model}", variant, home.VARIANTS)
 
     import torch
 

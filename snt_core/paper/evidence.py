@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from snt_core.paper.recipes import LABELS
 from snt_core.paper.statistics import Interval, bootstrap
-from snt_core.runs.record import Record
+from snt_core.runs.kinds import spec_class
+from snt_core.runs.record import ABOUT, Record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,23 +22,28 @@ def frame(records: Iterable[Record], *kinds: str, table: str = "rows") -> pd.Dat
     """Return the rows of the records of some kinds that ended well, kind by kind.
 
     Each row begins with the columns that name its net (see `Record.rows`). `table` names another
-    method of the kind that returns rows, such as `curve` of ptq. Empty without columns where there
-    is no such record.
+    method of the kind that returns rows, such as `curve` of ptq. The columns are there even where
+    no record is.
     """
     import pandas as pd  # not at the top: the command line starts without it
 
     records = list(records)
-    return pd.DataFrame(
+    rows = [
         row
         for kind in kinds
         for record in records
         if record.spec.kind == kind and record.status == "done"
         for row in record.rows(table)
-    )
+    ]
+    own = [getattr(spec_class(kind), f"{table}_columns".removeprefix("rows_")) for kind in kinds]
+    columns = dict.fromkeys([*ABOUT, *(name for names in own for name in names)])
+    return pd.DataFrame(rows, columns=list(columns))
 
 
 def means(frame: pd.DataFrame, keys: list[str], columns: list[str]) -> pd.DataFrame:
     """Return the columns' means over seeds, a row for each combination of `keys`."""
+    if frame.empty:  # there is no mean of columns without a number type
+        return frame[[*keys, *columns]]
     return frame.groupby(keys, as_index=False)[columns].mean()
 
 

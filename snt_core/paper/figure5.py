@@ -19,7 +19,7 @@ from snt_core.paper.evidence import (
 )
 from snt_core.paper.looks import canvas, lines
 from snt_core.paper.profiles import Profile
-from snt_core.paper.recipes import THREE, retraining, training
+from snt_core.paper.recipes import THREE, retraining, sharpness, training
 from snt_core.runs.kinds.imp import IMPSpec
 from snt_core.runs.kinds.one_shot import OneShotSpec
 from snt_core.runs.record import Record
@@ -51,6 +51,7 @@ def runs(
             specs.append(net)
             if "one-shot" in methods:
                 specs.append(OneShotSpec(parent=net, sparsities=tuple(sparsities)))
+                specs += sharpness(profile, net)
             if "iterative" in methods:
                 finetune = retraining(profile, net, profile.prune_epochs)
                 specs.append(

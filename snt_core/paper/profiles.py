@@ -48,6 +48,7 @@ class Profile:
     surface_points: int
     density_probes: int
     density_steps: int
+    trace_probes: int
     step_batch: int
     step_rounds: int
     speed_batch: int
@@ -83,6 +84,7 @@ _SMOKE = Profile(
     surface_points=3,
     density_probes=2,
     density_steps=4,
+    trace_probes=2,
     step_batch=8,
     step_rounds=2,
     speed_batch=8,
@@ -115,6 +117,7 @@ _CIFAR = Profile(
     surface_points=15,
     density_probes=2,
     density_steps=40,
+    trace_probes=10,
     step_batch=128,
     step_rounds=40,
     speed_batch=64,
@@ -136,6 +139,7 @@ _PAPER = replace(
     surface_points=31,
     density_probes=5,
     density_steps=80,
+    trace_probes=30,
     step_rounds=200,
 )
 _IMAGENET = replace(

@@ -7,11 +7,14 @@ from typing import Any
 
 from snt_core.paper.profiles import STAND_INS, Profile
 from snt_core.runs.kinds.checkpoint import CheckpointSpec
+from snt_core.runs.kinds.control import ControlSpec
 from snt_core.runs.kinds.lambda_max import LambdaMaxSpec
 from snt_core.runs.kinds.ptq import PTQSpec
+from snt_core.runs.kinds.rise import RiseSpec
+from snt_core.runs.kinds.scale_free import ScaleFreeSpec
 from snt_core.runs.kinds.static import StaticSpec
 from snt_core.runs.kinds.train import TrainSpec
-from snt_core.runs.spec import Net
+from snt_core.runs.spec import Net, Spec
 from snt_core.training.recipe import Recipe
 
 # approach -> (architecture variant, optimizer)
@@ -112,6 +115,23 @@ def lambda_max(profile: Profile, parent: Net, **changes: Any) -> LambdaMaxSpec:
     return replace(spec, **changes)
 
 
+def sharpness(profile: Profile, parent: Net) -> list[Spec]:
+    """Return what the proxy asks of `parent` beside lambda_max, on the same images.
+
+    The rise of the loss under compressions, and sharpness that rescaling does not change.
+    """
+    n_samples = lambda_max(profile, parent).n_samples
+    return [
+        RiseSpec(parent=parent, n_samples=n_samples),
+        ScaleFreeSpec(
+            parent=parent,
+            n_samples=n_samples,
+            max_products=profile.max_products,
+            probes=profile.trace_probes,
+        ),
+    ]
+
+
 def ptq(profile: Profile, parent: Net, weight_bits: int, per_channel: bool) -> PTQSpec:
     """Return the spec of weight-only quantization, with the epoch of fine-tuning after it."""
     return PTQSpec(
@@ -122,6 +142,11 @@ def ptq(profile: Profile, parent: Net, weight_bits: int, per_channel: bool) -> P
         curve_points=profile.curve_points,
         seed=parent.seed,
     )
+
+
+def control(profile: Profile, parent: Net) -> ControlSpec:
+    """Return the spec of the float net trained on as long as a quantized one is."""
+    return ControlSpec(parent=parent, finetune=finetuning(profile, parent), seed=parent.seed)
 
 
 def static(profile: Profile, parent: Net, bits: int, *, finetune: bool) -> StaticSpec:

@@ -38,6 +38,12 @@ class Selection:
         found = [store.get(spec) for spec in self.specs]
         return replace(self, records=[record for record in found if record is not None])
 
+    @property
+    def missing(self) -> list[Spec]:
+        """The runs that have no record."""
+        have = {record.spec for record in self.records}
+        return [spec for spec in self.specs if spec not in have]
+
     def part(self, options: Mapping[str, Any]) -> Selection:
         """Return the selection's runs that belong to the artefact under `options`."""
         if options == self.options:
@@ -53,9 +59,9 @@ def select(
 ) -> Selection:
     """Return the runs of an artefact at `profile`. No record is read.
 
-    "published" is the best profile that has every record of all its seeds (or of the `seeds`
-    given), else the one with most of them complete, taking those; where no seed is complete it
-    is `smoke`. Empty `seeds`: the profile's.
+    "published" is the profile with the largest share of its records (the best of equals), and the
+    seeds (of those given, if any are) that something was measured of; `smoke` where nothing was.
+    Empty `seeds`: the profile's.
 
     Raises:
         UserError: no such artefact or profile, or an option makes no sense.
@@ -71,20 +77,26 @@ def select(
 def _published(
     name: str, seeds: Sequence[int], store: Store, options: Mapping[str, Any]
 ) -> tuple[Profile | None, tuple[int, ...]]:
-    """The profile with the largest share of whole seeds, and those; None where none is whole."""
+    """The profile with the largest share of measurements, and their seeds; None without any."""
     have = store.names()
     runs = artefact(name).runs
     standing = []
     for profile in _different(name, options):
         wanted = tuple(seeds) or profile.seeds
-        whole = tuple(
-            seed
-            for seed in wanted
-            if all(record_name(spec) in have for spec in runs(profile, [seed], **options))
-        )
-        standing.append((len(whole) / len(wanted), profile, whole))
-    share, profile, whole = max(standing, key=lambda entry: entry[0])  # the first of equals
-    return (profile, whole) if share else (None, ())
+        asked = {seed: measured(runs(profile, [seed], **options)) for seed in wanted}
+        there = {
+            seed: sum(record_name(spec) in have for spec in specs) for seed, specs in asked.items()
+        }
+        total = sum(map(len, asked.values()))
+        share = sum(there.values()) / total if total else 0.0
+        standing.append((share, profile, tuple(seed for seed in wanted if there[seed])))
+    share, profile, begun = max(standing, key=lambda entry: entry[0])  # the first of equals
+    return (profile, begun) if share else (None, ())
+
+
+def measured(specs: Sequence[Spec]) -> Sequence[Spec]:
+    """Return the runs that say something of their own: nets only where nothing is measured."""
+    return [spec for spec in specs if not spec.leaves_weights] or specs
 
 
 def _different(name: str, options: Mapping[str, Any]) -> Iterator[Profile]:
@@ -107,7 +119,8 @@ def reproduce(
 ) -> Selection:
     """Return the records behind one figure or table; what is missing is run first.
 
-    A chapter's one call.
+    A chapter's one call. In "published" what is missing is left out: nothing trains for hours
+    because a page is opened. Only `smoke` stands in, where nothing is there at all.
 
     Args:
         artefact: "table3", "table4", "figure5", ...
@@ -124,7 +137,8 @@ def reproduce(
     place = open_store(store)
     found = select(artefact, profile, seeds, place, **options).read(place)
     there = {record.spec: record for record in found.records}
-    if missing := [spec for spec in found.specs if spec not in there]:
+    shown_as_it_is = profile == PUBLISHED and found.profile.verdicts
+    if not shown_as_it_is and (missing := found.missing):
         from snt_core.runs.runner import run_all  # imports torch: only where something must run
 
         made = run_all(missing, place, profile=found.profile.name)

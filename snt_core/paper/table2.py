@@ -23,7 +23,7 @@ from snt_core.paper.evidence import (
 )
 from snt_core.paper.looks import COLOURS, DASHES, MARKERS, PAPER, canvas
 from snt_core.paper.profiles import Profile
-from snt_core.paper.recipes import LABELS, lambda_max, static, training
+from snt_core.paper.recipes import LABELS, lambda_max, sharpness, static, training
 from snt_core.paper.statistics import over_seeds
 from snt_core.runs.kinds.one_shot import OneShotSpec
 from snt_core.runs.kinds.tokens import TokenSpec
@@ -56,6 +56,7 @@ def runs(profile: Profile, seeds: Iterable[int]) -> list[Spec]:
             specs += [
                 net,
                 lambda_max(profile, net),
+                *sharpness(profile, net),
                 OneShotSpec(parent=net, sparsities=(0.5,)),
                 TokenSpec(parent=net, method="prune", settings=KEEP_RATIOS, **speed),
                 TokenSpec(parent=net, method="merge", settings=merged, **speed),

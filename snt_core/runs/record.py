@@ -13,6 +13,7 @@ from snt_core.runs.spec import Metrics, Row, Spec
 
 FORMAT = 2  # since it a parent stands with its kind
 READS = (1, 2)
+ABOUT = ("id", "profile", "data", "model", "approach", "seed", "n_samples")  # of every row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,15 +42,8 @@ class Record:
     def rows(self, table: str = "rows") -> list[Row]:
         """Return the rows of one of the kind's tables, each with the columns that name its net."""
         net = self.spec.net
-        about = {
-            "id": self.id,
-            "profile": self.profile,
-            "data": net.data,
-            "model": net.model,
-            "approach": net.approach,
-            "seed": net.seed,
-            "n_samples": self.n_samples,
-        }
+        named = (self.id, self.profile, net.data, net.model, net.approach, net.seed, self.n_samples)
+        about = dict(zip(ABOUT, named, strict=True))
         return [about | row for row in getattr(self.spec, table)(self.metrics)]
 
     def to_json(self) -> str:

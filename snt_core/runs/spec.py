@@ -35,6 +35,7 @@ class Spec(ABC):
 
     kind: ClassVar[str]
     schema: ClassVar[int]
+    columns: ClassVar[tuple[str, ...]]  # the keys of each of its rows
     leaves_weights: ClassVar[bool] = False
     needs_data: ClassVar[bool] = True
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import resource
 import shutil
 import sysconfig
-import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import psutil
 import torch
 
 
@@ -31,7 +33,8 @@ class Engine:
     graphs: bool = False
     threads: int = 1
 
-    def autocast(self):
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context in which a training's passes run."""
         if self.dtype == "fp32":
             return nullcontext()
         return torch.autocast(self.device, torch.bfloat16)
@@ -43,7 +46,7 @@ class Engine:
 
 
 def detect(*, exact: bool = False, device: str = "") -> Engine:
-    """The fast way that this machine offers; with `exact`, fp32 and plain operators.
+    """Return the fast way that this machine offers; with `exact`, fp32 and plain operators.
 
     `device` is "cpu" or "cuda"; empty for a card where there is one.
     """
@@ -63,31 +66,13 @@ def _has_kernels(device: str) -> bool:
 
 
 def busy_cores() -> float:
-    """Cores that others keep busy, over half a second in which this process sleeps.
-
-    Where the system does not say, the load of the last minute.
-    """
-    before = _busy_seconds()
-    time.sleep(0.5)
-    after = _busy_seconds()
-    if before is not None and after is not None:
-        return (after - before) / 0.5
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-
-
-def _busy_seconds() -> float | None:
-    """Seconds that the cores have worked since the system started, idle and waiting left out."""
-    try:
-        fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
-    except OSError:
-        return None
-    user, nice, system, _idle, _waiting, *rest = map(int, fields)
-    return (user + nice + system + sum(rest[:2])) / os.sysconf("SC_CLK_TCK")
+    """Return how many cores others keep busy, over half a second in which this process sleeps."""
+    return psutil.cpu_percent(interval=0.5) / 100 * (psutil.cpu_count() or 1)
 
 
 def busy() -> str | None:
-    """What to say of the machine where others keep half of its cores or more busy."""
-    cores, others = os.cpu_count() or 1, busy_cores()
+    """Return what to say of a machine where others keep half of its cores or more busy."""
+    cores, others = psutil.cpu_count() or 1, busy_cores()
     return f"{others:.1f} of {cores} cores" if others >= cores / 2 else None
 
 
@@ -119,6 +104,7 @@ def _native_bf16(device: str) -> bool:
 
 
 def cpu_name() -> str:
+    """Return the processor's name as its maker prints it."""
     try:
         with open("/proc/cpuinfo") as lines:
             names = [
@@ -127,3 +113,11 @@ def cpu_name() -> str:
     except OSError:
         names = []
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def peak_memory(device: str) -> int:
+    """Return the most bytes used so far: of the card, or of this process."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if platform.system() == "Darwin" else peak * 1024

@@ -1,4 +1,4 @@
-"""The one training loop, for pretraining and fine-tuning alike, and the evaluation.
+"""The one training loop, for pretraining and fine-tuning alike.
 
 Randomness is a function of (seed, purpose, step), never of what ran before, so a resumed run
 draws what the uninterrupted one would have drawn.
@@ -21,23 +21,23 @@ from torch import Tensor, nn
 
 from snt_core.common.errors import UserError
 from snt_core.data.augment import generator
-from snt_core.data.load import Dataset, Draw, Facts, Split, normalise
+from snt_core.data.split import Dataset, Draw, normalise
 from snt_core.fast import graphs
+from snt_core.fast.fused import fuse
 from snt_core.methods.sam import SAM
-from snt_core.methods.transform import SNTActivation, fuse
-from snt_core.runs.spec import Recipe
+from snt_core.methods.transform import SNTActivation
 from snt_core.training import ranks
 from snt_core.training.engine import Engine
+from snt_core.training.evaluate import Evaluation, evaluate
+from snt_core.training.recipe import Recipe
 from snt_core.training.state import State
 
 if TYPE_CHECKING:
-    from snt_core.data.imagenet import Streamed
+    pass
 
 CHECK_EVERY = 20  # steps between looks at the loss and the clock
 SAVE_EVERY = 30.0  # seconds of work between checkpoints
 WORTH_COMPILING = 20_000  # images passed; fewer do not earn back the seconds that Triton takes
-
-Progress = Callable[[int, int], None]
 
 
 class Diverged(Exception):
@@ -46,15 +46,6 @@ class Diverged(Exception):
     def __init__(self, step: int) -> None:
         super().__init__(f"the loss is not finite at step {step}")
         self.step = step
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Top-1 in percent, mean cross-entropy, and for each image whether it was right (bool `N`)."""
-
-    top1: float
-    loss: float
-    correct: Tensor
 
 
 @dataclass(frozen=True)
@@ -118,7 +109,7 @@ def fit(
     seed: int,
     evaluations: int | None = None,
     checkpoint: Path | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
     after_step: Callable[[int], None] | None = None,
 ) -> Fit:
     """Train `model` in place on `data.train`; `data` must lie on `engine.device`.
@@ -283,19 +274,3 @@ def _read(
         "val_top1": val.top1,
         "val_loss": val.loss,
     }
-
-
-@torch.no_grad()
-def evaluate(
-    model: nn.Module, split: Split | Streamed, facts: Facts, batch_size: int = 500
-) -> Evaluation:
-    """Accuracy and loss of `model` in eval mode on every image of `split`, in the given order."""
-    model.eval()
-    losses, correct = [], []
-    for part in split.batches(batch_size):
-        logits = model(normalise(part.images, facts)).float()
-        losses.append(F.cross_entropy(logits, part.labels, reduction="sum"))
-        correct.append(logits.argmax(1) == part.labels)
-    right = torch.cat(correct)
-    loss = float(torch.stack(losses).sum()) / len(split)
-    return Evaluation(100 * float(right.double().mean()), loss, right.cpu())

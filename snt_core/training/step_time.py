@@ -7,26 +7,42 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from snt_core.data.facts import Facts
-from snt_core.data.load import Dataset, Split, normalise
+from snt_core.data.split import Dataset, Split, normalise
 from snt_core.fast import graphs
-from snt_core.methods.transform import fuse
+from snt_core.fast.fused import fuse
+from snt_core.methods.compress.speed import wait_for
 from snt_core.nets import build
-from snt_core.runs.kinds.step_time import StepTimeSpec
-from snt_core.runs.provenance import peak_memory
-from snt_core.runs.spec import Recipe
-from snt_core.training.engine import Engine
+from snt_core.training.engine import Engine, peak_memory
 from snt_core.training.fit import optimizer_for, stepper
+from snt_core.training.recipe import Recipe
 
+# contender -> variant of the net that it trains
 CONTENDERS = {"adam": "base", "sam": "base", "snt": "snt", "snt_eager": "snt"}
 
 
+class Timing(Protocol):
+    """What is timed: `rounds` steps of each contender on `batch_size` images."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def batch_size(self) -> int: ...
+
+    @property
+    def rounds(self) -> int: ...
+
+
 def measure(
-    spec: StepTimeSpec,
+    spec: Timing,
     data: Dataset,
     engine: Engine,
     *,
@@ -66,7 +82,7 @@ def _untimed(engine: Engine) -> int:
 
 
 def _stepper(
-    name: str, spec: StepTimeSpec, batch: Split, facts: Facts, engine: Engine, fused: bool
+    name: str, spec: Timing, batch: Split, facts: Facts, engine: Engine, fused: bool
 ) -> Callable[[], Any]:
     """One optimizer step of a contender on a fixed batch."""
     model = build(spec.model, CONTENDERS[name], facts.num_classes, spec.seed)
@@ -79,19 +95,14 @@ def _stepper(
 
 
 def _timed(step: Callable[[], Any], engine: Engine) -> float:
-    _wait(engine)
+    wait_for(torch.device(engine.device))
     started = time.perf_counter()
     step()
-    _wait(engine)
+    wait_for(torch.device(engine.device))
     return time.perf_counter() - started
 
 
-def _wait(engine: Engine) -> None:
-    if engine.device == "cuda":
-        torch.cuda.synchronize()
-
-
-def _memory(name: str, spec: StepTimeSpec, facts: Facts, engine: Engine, fused: bool) -> float:
+def _memory(name: str, spec: Timing, facts: Facts, engine: Engine, fused: bool) -> float:
     """MB that some steps need beyond what the process had: on a CPU in a process of its own,
     since a process's peak never falls."""
     if engine.device == "cuda":
@@ -106,7 +117,7 @@ def _memory(name: str, spec: StepTimeSpec, facts: Facts, engine: Engine, fused: 
         pool.join()
 
 
-def _growth(name: str, spec: StepTimeSpec, facts: Facts, engine: Engine, fused: bool) -> float:
+def _growth(name: str, spec: Timing, facts: Facts, engine: Engine, fused: bool) -> float:
     torch.set_num_threads(engine.threads)
     shape = (spec.batch_size, facts.size, facts.size, 3)
     black = Split(torch.zeros(shape, dtype=torch.uint8), torch.zeros(shape[0], dtype=torch.int64))

@@ -29,7 +29,7 @@ DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
 def compiler() -> str | None:
-    """`CXX`, else `c++`, if there is one on PATH."""
+    """Return the path of the C++ compiler, `CXX` or else `c++`; None if it is not on PATH."""
     return shutil.which(os.environ.get("CXX", "c++"))
 
 
@@ -49,6 +49,7 @@ def call(name: str, dtype: torch.dtype, *values: Tensor | int | float | None) ->
 
 
 def _argument(value: Tensor | int | float | None) -> ctypes._SimpleCData:
+    # Left to itself ctypes passes an int as 32 bits and no float at all; kernels take 64 and 32.
     if isinstance(value, float):
         return ctypes.c_float(value)
     if isinstance(value, int):
@@ -57,7 +58,7 @@ def _argument(value: Tensor | int | float | None) -> ctypes._SimpleCData:
 
 
 def _instructions() -> str:
-    """What this processor can do: a name such as "AMD EPYC" is shared by several generations."""
+    """Return what this processor can do, its name alone being shared by several generations."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -68,12 +69,17 @@ def _instructions() -> str:
 
 @cache
 def _library() -> ctypes.CDLL:
-    """Raises OSError or CalledProcessError where there is no compiler, or none that does."""
+    """Return the compiled kernels, from the cache folder where they are there already.
+
+    Raises:
+        OSError, CalledProcessError: there is no compiler, or none that does.
+    """
     cxx = compiler()
     if cxx is None:
         raise FileNotFoundError("no C++ compiler")
     said = subprocess.run([cxx, "--version"], capture_output=True, text=True, check=True).stdout
     code = [path.read_text() for path in (*HEADERS, *SOURCES)]
+    # A cache folder may serve several machines, and what -march=native compiles fits one of them.
     about = "\n".join([*code, *FLAGS, said, _instructions()])
     name = f"kernels-{hashlib.sha256(about.encode()).hexdigest()[:16]}.so"
     path = cache_dir() / "native" / name

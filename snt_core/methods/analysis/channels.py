@@ -27,13 +27,12 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from snt_core.methods.analysis.observe import Capture, observe
-from snt_core.methods.curvature.hessian import Preprocess
+from snt_core.methods.observe import Capture, Preprocess, observe
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelRanges:
-    """One entry for each channel of a layer, over all images and positions.
+    """Range and kurtosis of each channel of a layer, over all images and positions.
 
     Attributes:
         low: smallest value.
@@ -56,7 +55,7 @@ def channel_ranges(
     preprocess: Preprocess | None = None,
     batch_size: int = 128,
 ) -> dict[str, ChannelRanges]:
-    """Range and kurtosis of every channel of some layers, in eval mode.
+    """Return the range and kurtosis of every channel of some layers, in eval mode.
 
     The moments are float64 and merged chunk by chunk, so memory does not grow with the images: it
     is that of a few copies of one layer's tensor.
@@ -90,7 +89,7 @@ def channel_ranges(
 
 
 def widest_to_median(ranges: ChannelRanges) -> float:
-    """The widest channel's range over the median channel's: 1 where all channels reach as far.
+    """Return the widest channel's range over the median channel's: 1 where all are alike.
 
     The median of an even number is the mean of its middle two. Infinite if that is 0, as when more
     than half of the channels are constant.
@@ -102,7 +101,7 @@ def widest_to_median(ranges: ChannelRanges) -> float:
 
 @dataclass(frozen=True)
 class _Moments:
-    """Of n values a channel: mean, sums of 2nd to 4th powers about it, smallest and largest."""
+    """Moments of n values a channel; m2 to m4 are sums of powers about the mean."""
 
     n: int
     mean: Tensor
@@ -114,7 +113,7 @@ class _Moments:
 
 
 def _by_channel(name: str, x: Tensor) -> Tensor:
-    """Values x channels, float64."""
+    """Return a layer's tensor as values x channels, float64."""
     if x.ndim < 2:
         raise ValueError(f"layer '{name}' passes the shape {tuple(x.shape)}, without channels")
     return x.double().movedim(-1 if x.ndim == 3 else 1, -1).flatten(0, -2)
@@ -136,7 +135,7 @@ def _moments(x: Tensor) -> _Moments:
 
 
 def _merged(a: _Moments, b: _Moments) -> _Moments:
-    """Of both sets of values together (Pebay, 2008, SAND2008-6212, eqs. 2.1 and 3.1)."""
+    """Return the moments of two sets of values together (Pebay, 2008, SAND2008-6212, eq. 3.1)."""
     n, d = a.n + b.n, b.mean - a.mean
     p, q = a.n / n, b.n / n
     return _Moments(

@@ -29,14 +29,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from snt_core.methods.analysis.observe import observe
 from snt_core.methods.compress import quantize
-from snt_core.methods.curvature.hessian import Preprocess
+from snt_core.methods.compress.ranges import Range, affine
+from snt_core.methods.compressible import Layer, layers
+from snt_core.methods.observe import Preprocess, observe
 
 
 @dataclass(frozen=True, kw_only=True)
 class CodeEntropy:
-    """Of the codes of each layer, by the layer's name in ``model.named_modules()``.
+    """Entropy of the codes of each layer, by the layer's name in ``model.named_modules()``.
 
     Attributes:
         layers: entropy in bits.
@@ -50,7 +51,7 @@ class CodeEntropy:
 
 
 def code_entropy(codes: Tensor, bits: int) -> float:
-    """Entropy of integer codes of any shape, in bits: 0 to ``bits``.
+    """Return the entropy of integer codes of any shape, in bits: 0 to ``bits``.
 
     Raises:
         ValueError: no codes, not integers, more than ``2**bits`` apart, or ``bits`` outside 2..8.
@@ -67,10 +68,11 @@ def code_entropy(codes: Tensor, bits: int) -> float:
 def weight_entropy(
     model: nn.Module, weight_bits: int = 4, *, per_channel: bool = False
 ) -> CodeEntropy:
-    """Entropy of the codes that :func:`snt_core.methods.compress.quantize.codes` gives the weights.
+    """Return the entropy of the weights' codes, layer by layer.
 
-    All convolutions and linear layers count. The lowest of the ``2**weight_bits`` levels stays
-    empty, since that scheme is symmetric.
+    The codes are those of :func:`snt_core.methods.compress.quantize.codes`. All convolutions and
+    linear layers count. The lowest of the ``2**weight_bits`` levels stays empty, since that scheme
+    is symmetric.
 
     Raises:
         ValueError: no such layer, weights not finite, or ``weight_bits`` outside 2..8.
@@ -90,9 +92,9 @@ def activation_entropy(
     preprocess: Preprocess | None = None,
     batch_size: int = 128,
 ) -> CodeEntropy:
-    """Entropy of the codes of what each convolution and linear layer reads, in eval mode.
+    """Return the entropy of the codes of what each convolution and linear layer reads.
 
-    Two passes over the images, one for the ranges and one for the histograms, so that memory does
+    The model runs in eval mode. Two passes over the images, one for the ranges and one for the histograms, so that memory does
     not grow with them. Layers that the model does not call are left out.
 
     Args:
@@ -105,7 +107,7 @@ def activation_entropy(
         ValueError: no such layer, values not finite, no image, or ``act_bits`` outside 2..8.
     """
     levels, names = _levels(act_bits), list(_layers(model))
-    ranges: dict[str, tuple[float, float]] = {}
+    ranges: dict[str, Range] = {}
     counts: dict[str, Tensor] = {}
 
     def widen(name: str, x: Tensor) -> None:
@@ -113,7 +115,7 @@ def activation_entropy(
         ranges[name] = min(low, x.min().item()), max(high, x.max().item())
 
     def count(name: str, x: Tensor) -> None:
-        codes = _affine_codes(x, *ranges[name], levels)
+        codes = _affine_codes(x, ranges[name], act_bits)
         counts[name] = counts.get(name, 0) + codes.flatten().bincount(minlength=levels)
 
     for see in (widen, count):
@@ -121,11 +123,11 @@ def activation_entropy(
     return _summary(counts)
 
 
-def _layers(model: nn.Module) -> dict[str, nn.modules.conv._ConvNd | nn.Linear]:
-    layers = {n: m for n, m in model.named_modules() if isinstance(m, quantize.LAYERS)}
-    if not layers:
+def _layers(model: nn.Module) -> dict[str, Layer]:
+    found = layers(model)
+    if not found:
         raise ValueError("the model has no convolution or linear layer")
-    return layers
+    return found
 
 
 def _levels(bits: int) -> int:
@@ -134,12 +136,10 @@ def _levels(bits: int) -> int:
     return 2**bits
 
 
-def _affine_codes(x: Tensor, low: float, high: float, levels: int) -> Tensor:
-    # where all is 0 there is no scale; below the smallest normal number 1 / scale would overflow
-    scale = (high - low) / (levels - 1)
-    scale = scale if scale >= torch.finfo(x.dtype).tiny else 1.0
-    zero = round(-low / scale)
-    return ((x * (1 / scale)).round() + zero).clamp(0, levels - 1).long()
+def _affine_codes(x: Tensor, ends: Range, bits: int) -> Tensor:
+    scale, zero = affine(ends, bits)
+    # times the reciprocal, as in `activations`, so that the codes are those of quantization
+    return ((x * (1 / scale)).round() + zero).clamp(0, 2**bits - 1).long()
 
 
 def _entropy(counts: Tensor) -> float:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 
 def explained_variance(weight: Tensor) -> Tensor:
-    """Share of the variance that the first 1, 2, ... principal components hold.
+    """Return the share of the variance that the first 1, 2, ... principal components hold.
 
     Args:
         weight: R C, rows the samples and columns the features; further axes count as features, so
@@ -47,11 +47,12 @@ def explained_variance(weight: Tensor) -> Tensor:
 
 
 def effective_rank(weight: Tensor) -> float:
-    r"""Effective rank of Roy and Vetterli (EUSIPCO 2007): how many singular values really count.
+    r"""Return the effective rank: how many singular values really count.
 
-    :math:`\exp(-\sum_i p_i \ln p_i)` with :math:`p_i = \sigma_i / \sum_j \sigma_j`, the singular
-    values :math:`\sigma` being those of the matrix itself, not centred: 1 for an outer product, n
-    for n equal singular values, unchanged by scaling and rotation.
+    That of Roy and Vetterli (EUSIPCO 2007), :math:`\exp(-\sum_i p_i \ln p_i)` with
+    :math:`p_i = \sigma_i / \sum_j \sigma_j`, the singular values :math:`\sigma` being those of the
+    matrix itself, not centred: 1 for an outer product, n for n equal singular values, unchanged by
+    scaling and rotation.
 
     Raises:
         ValueError: as :func:`explained_variance`, or a weight of zeros.
@@ -63,7 +64,7 @@ def effective_rank(weight: Tensor) -> float:
 
 
 def block_spectra(model: nn.Module) -> dict[str, Tensor]:
-    """:func:`explained_variance` of each block of a timm vision transformer.
+    """Return :func:`explained_variance` of each block of a timm vision transformer.
 
     Returns:
         Curves of the shape depth x C (C the width), under the names
@@ -84,7 +85,7 @@ def block_spectra(model: nn.Module) -> dict[str, Tensor]:
 
 
 def share_at(curve: Tensor, share: float) -> float:
-    """The curve of :func:`explained_variance` at a share of its components, in (0, 1].
+    """Return the curve of :func:`explained_variance` at a share of its components, in (0, 1].
 
     ``share * len(curve)`` is rounded to a whole number of components, at least one. The paper reads
     200 of 768, so that ``200 / 768`` is the same point of a net of another width.

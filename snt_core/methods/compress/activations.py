@@ -45,9 +45,16 @@ import torch
 from torch import Tensor, nn
 
 from snt_core.fast import kernels
-from snt_core.methods.analysis.observe import Preprocess
 from snt_core.methods.compress.quantize import checked_bits, fake_quantize_weights, freeze
-from snt_core.methods.compress.ranges import Range, extremes, histograms, least_error, quantiles
+from snt_core.methods.compress.ranges import (
+    Range,
+    affine,
+    extremes,
+    histograms,
+    least_error,
+    quantiles,
+)
+from snt_core.methods.observe import Preprocess
 
 Observer = Literal["minmax", "percentile", "mse"]
 
@@ -62,7 +69,7 @@ def calibrate(
     batch_size: int = 128,
     preprocess: Preprocess | None = None,
 ) -> nn.Module:
-    """Copy of the model that quantizes its activations; the weights stay as they are.
+    """Return a copy of the model that quantizes its activations; the weights stay as they are.
 
     Args:
         model: any model of one argument; it is left as it was.
@@ -105,9 +112,9 @@ def fake_quantize_static(
     per_channel: bool = False,
     **calibration: Any,
 ) -> nn.Module:
-    """Copy of the model with both quantized in each forward pass, so that it can be trained.
+    """Return a copy of the model that quantizes weights and activations and can be trained.
 
-    Ranges of activations are those of the float model and stay; weights carry the parametrization
+    Both are quantized in each forward pass. Ranges of activations are those of the float model and stay; weights carry the parametrization
     of :func:`~snt_core.methods.compress.quantize.fake_quantize_weights`, which
     :func:`~snt_core.methods.compress.quantize.freeze` ends.
 
@@ -134,7 +141,7 @@ def quantize_static(
     per_channel: bool = False,
     **calibration: Any,
 ) -> nn.Module:
-    """Copy of the model with weights and activations quantized, without any training.
+    """Return a copy of the model with weights and activations quantized, without any training.
 
     Arguments and errors are those of :func:`fake_quantize_static`.
     """
@@ -145,7 +152,7 @@ def quantize_static(
 
 
 class ActQuantizer(nn.Module):
-    """Rounds to ``2**act_bits`` levels of a fixed range; outside it the gradient is 0.
+    """Rounding to ``2**act_bits`` levels of a fixed range; outside it the gradient is 0.
 
     The range is ``shrink`` times ``ends``. Buffers: ``scale`` (float) and ``zero_point`` (int32),
     scalars.
@@ -166,7 +173,7 @@ class ActQuantizer(nn.Module):
 
 
 def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor | int, top: int) -> Tensor:
-    r"""``scale * (code - zero_point)`` of the nearest code in 0..top.
+    r"""Return ``scale * (code - zero_point)`` of the nearest code in 0..top.
 
     The gradient passes x straight through between the levels of code 0 and code top, ends
     included, and is 0 outside. A ``scale`` that requires one gets that of the ends alone, as if
@@ -188,7 +195,7 @@ def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor | int, top: int) 
 
 
 class _FakeQuantize(torch.autograd.Function):
-    """One function instead of a composition: half the passes over memory."""
+    """:func:`fake_quantize` for any device; one function takes half the passes of a composition."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor | int, top: int) -> Tensor:
@@ -200,25 +207,26 @@ class _FakeQuantize(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
-        inside, ends = _straight_through(grad, *ctx.saved_tensors, ctx.lowest, ctx.highest)
+        x, scale = ctx.saved_tensors
+        inside, ends = _straight_through(grad, x, scale, ctx.lowest, ctx.highest)
         return inside, ends if ctx.needs_input_grad[1] else None, None, None
 
 
 def _straight_through(
     grad: Tensor, x: Tensor, scale: Tensor, lowest: Tensor | int, highest: Tensor | int
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of x and of the scale; these have gradients themselves."""
+    """Return the gradients of x and of the scale, which have gradients themselves."""
     below, above = x < lowest * scale, x > highest * scale
     ends = (grad * below).sum() * lowest + (grad * above).sum() * highest
     return grad * ~(below | above), ends
 
 
 class _OnePass(torch.autograd.Function):
-    """The same in one pass each way, on a CPU; the memory format of x stays."""
+    """:func:`fake_quantize` by a kernel, in one pass each way; the memory format of x stays."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, zero_point: int, top: int) -> Tensor:
-        y = torch.empty_like(x)  # dense
+        y = torch.empty_like(x)  # dense, while x may be a view with gaps: the kernel knows none
         if x.stride() != y.stride():
             x = torch.empty_like(y).copy_(x)
         ctx.save_for_backward(x, scale)
@@ -257,14 +265,5 @@ def attach(layer: nn.Module, quantizer: nn.Module) -> None:
 
 
 def quantize_input(layer: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The pre-hook; a module's function, so that copies of the model keep it."""
+    """Quantize a layer's input: the pre-hook, of module level so that copies of a model keep it."""
     return layer.act_quantizer(args[0]), *args[1:]
-
-
-def affine(ends: Range, act_bits: int) -> tuple[float, int]:
-    """Scale and zero point of a range, which is widened to contain 0. All-zero has scale 1."""
-    low, high = min(ends[0], 0.0), max(ends[1], 0.0)
-    scale = (high - low) / (2**act_bits - 1)
-    # below the smallest normal number the reciprocal would overflow
-    scale = scale if scale >= torch.finfo(torch.float32).tiny else 1.0
-    return scale, round(-low / scale)

@@ -36,10 +36,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from snt_core.methods.analysis.observe import Preprocess
 from snt_core.methods.compress.activations import attach, fake_quantize
-from snt_core.methods.compress.quantize import LAYERS, FakeQuantize, checked_bits
+from snt_core.methods.compress.quantize import FakeQuantize, checked_bits
 from snt_core.methods.compress.ranges import Range, extremes, histograms, least_error
+from snt_core.methods.compressible import LAYERS
+from snt_core.methods.observe import Preprocess
 
 
 def prepare_qat(
@@ -52,9 +53,9 @@ def prepare_qat(
     batch_size: int = 128,
     preprocess: Preprocess | None = None,
 ) -> nn.Module:
-    """Copy of the model that quantizes weights and activations in each forward pass, to be trained.
+    """Return a copy of the model that quantizes weights and activations and is to be trained.
 
-    ``clip_alpha`` starts where it quantizes the inputs of the float model with the least squared
+    Both are quantized in each forward pass. ``clip_alpha`` starts where it quantizes the inputs of the float model with the least squared
     error: of 1.00, 0.99, ..., 0.01 times their largest magnitude. Adam moves it by no more than
     about the learning rate a step, so that from a far outlier it would not come down in an epoch.
     Layers that the images do not reach keep float inputs.
@@ -78,7 +79,7 @@ def prepare_qat(
     chunks = {"batch_size": batch_size, "preprocess": preprocess}
     ranges = extremes(model, images, **chunks)
     counts = histograms(model, images, ranges, **chunks)
-    edges = {next(iter(ranges)), next(reversed(ranges))}
+    edges = {next(iter(ranges)), next(reversed(ranges))}  # ranges are in the order of the pass
     model = copy.deepcopy(model)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, LAYERS)}
     for name, layer in layers.items():
@@ -92,7 +93,7 @@ def prepare_qat(
 
 
 class PACT(nn.Module):
-    """Clips at a learned level and rounds to the steps below it.
+    """Clipping at a learned level, and rounding to the steps below it.
 
     ``clip_alpha`` starts at ``shrink`` times the larger magnitude of ``ends``, the range of the
     inputs, or at 1 where all are 0. The symmetric form serves if the lower end is negative.
@@ -104,12 +105,15 @@ class PACT(nn.Module):
         self.clip_alpha = nn.Parameter(torch.tensor(shrink * max(-ends[0], ends[1]) or 1.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        steps = 2 ** (self.act_bits - self.signed) - 1
+        steps = 2 ** (self.act_bits - self.signed) - 1  # one bit is the sign
         below = steps if self.signed else 0
         return fake_quantize(x, _positive(self.clip_alpha) / steps, below, below + steps)
 
 
 def _positive(alpha: Tensor) -> Tensor:
-    """At least a small number; the gradient passes, so that training can lead back up."""
+    """Return alpha, or a small number above 0 if that is larger; the gradient passes as it is.
+
+    So training can lead an alpha that fell below 0 back up.
+    """
     floor = alpha.detach().clamp(min=torch.finfo(alpha.dtype).eps)
     return floor + (alpha - alpha.detach())

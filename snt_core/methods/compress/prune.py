@@ -33,34 +33,27 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
-from torch import BoolTensor, Tensor, nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
+from snt_core.methods.compressible import LAYERS, Layer, prunable
+
 RAMP = 0.5  # share of a round in which weights go; the rest of it only trains
 UPDATES = 20  # how often they go in that time
 
 
-def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Weights that pruning may remove, by their name in ``model.named_parameters()``.
-
-    A weight that two layers share is named once.
-    """
-    owned = {id(module.weight) for module in model.modules() if isinstance(module, LAYERS)}
-    return {name: p for name, p in model.named_parameters() if id(p) in owned}
-
-
-def magnitude_masks(model: nn.Module, sparsity: float) -> dict[str, BoolTensor]:
-    """Which weights stay when the smallest ``sparsity`` of them all are removed.
+def magnitude_masks(model: nn.Module, sparsity: float) -> dict[str, Tensor]:
+    """Return which weights stay when the smallest ``sparsity`` of them all are removed.
 
     Of n weights exactly k = round(sparsity * n) go. Ties are broken by position, first layer first,
     so that the masks are the same on every run and a weight that goes at one sparsity goes at every
     higher one.
 
     Returns:
-        For each name of :func:`prunable` a mask of the weight's shape, True = kept.
+        For each name of :func:`prunable` a mask (bool) of the weight's shape, True = kept.
 
     Raises:
         ValueError: ``sparsity`` is outside [0, 1], or the model has no such weights.
@@ -75,18 +68,19 @@ def magnitude_masks(model: nn.Module, sparsity: float) -> dict[str, BoolTensor]:
     return dict(zip(weights, _largest(weights.values(), sparsity), strict=True))
 
 
-def _largest(weights: Iterable[Tensor], sparsity: float) -> list[BoolTensor]:
-    """Masks of what stays, one a weight, over all of them together."""
+def _largest(weights: Iterable[Tensor], sparsity: float) -> list[Tensor]:
+    """Return a mask of what stays for each weight; the smallest of all together go."""
     weights = list(weights)
     magnitudes = torch.cat([w.detach().abs().flatten() for w in weights])
     kept = torch.ones_like(magnitudes, dtype=torch.bool)
+    # not by a threshold: equal magnitudes would all stay or go, and the count would be missed
     kept[magnitudes.argsort(stable=True)[: round(sparsity * len(kept))]] = False
     pieces = kept.split([w.numel() for w in weights])
     return [mask.view_as(w) for w, mask in zip(weights, pieces, strict=True)]
 
 
 def prune_magnitude(model: nn.Module, sparsity: float) -> nn.Module:
-    """Copy of the model with the smallest ``sparsity`` of its weights set to zero.
+    """Return a copy of the model with the smallest ``sparsity`` of its weights set to zero.
 
     Raises:
         ValueError: as :func:`magnitude_masks`.
@@ -100,7 +94,7 @@ def prune_magnitude(model: nn.Module, sparsity: float) -> nn.Module:
 
 
 def sparsity(model: nn.Module) -> float:
-    """Share of exact zeros among the weights of :func:`prunable`, in [0, 1].
+    """Return the share of exact zeros among the weights of :func:`prunable`, in [0, 1].
 
     Raises:
         ValueError: the model has no such weights.
@@ -113,7 +107,7 @@ def sparsity(model: nn.Module) -> float:
 
 
 def exponential_sparsity(start: float, end: float, share: float) -> float:
-    """Sparsity on the way from ``start`` to ``end``: the density decays exponentially.
+    """Return the sparsity on the way from ``start`` to ``end``: the density decays exponentially.
 
     With densities d = 1 - sparsity it is 1 - d_start * (d_end / d_start) ** share, ``share`` in
     [0, 1]; a way that ends with nothing left is walked in a straight line.
@@ -128,7 +122,7 @@ def prune_iterative(
     sparsities: Iterable[float],
     finetune: Callable[[nn.Module, Callable[[float], None]], None],
 ) -> Iterator[tuple[float, nn.Module]]:
-    """Iterative magnitude pruning: prune a little, train, and so on; one round a sparsity.
+    """Prune by magnitude iteratively: prune a little, train, and so on; one round a sparsity.
 
     In the first half of each round the sparsity rises along :func:`exponential_sparsity`, twenty
     times by :func:`magnitude_masks`; a weight that went stays away.
@@ -161,7 +155,9 @@ def prune_iterative(
 
 
 class Mask(nn.Module):
-    """Lets the weights through that are not pruned; pruned are those that are zero at first."""
+    """A parametrization that lets weights through, save those that are zero at first or pruned."""
+
+    kept: Tensor
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
@@ -172,13 +168,14 @@ class Mask(nn.Module):
 
 
 class _Ramp:
-    """Raises the sparsity of a masked model as its round goes on."""
+    """The ``after_step`` of a round, which raises the sparsity of a masked model on the way."""
 
     def __init__(self, model: nn.Module, start: float, end: float) -> None:
         self.model, self.start, self.end = model, start, end
         self.updates = 0
 
     def __call__(self, share: float) -> None:
+        # 1e-9: no rounding of `share` may delay an update by a step
         due = min(UPDATES, int(UPDATES * share / RAMP + 1e-9))
         if due > self.updates:
             self.updates = due
@@ -188,23 +185,25 @@ class _Ramp:
 def _mask(model: nn.Module, level: float) -> None:
     """Prune a masked model further, in place."""
     layers = _layers(model)
+    # the weights as masked: a pruned one is 0, the smallest there is, and so stays away
     for layer, kept in zip(layers, _largest([m.weight for m in layers], level), strict=True):
-        layer.parametrizations.weight[0].kept.copy_(kept)
+        parametrizations: Any = layer.parametrizations
+        parametrizations.weight[0].kept.copy_(kept)
 
 
-def _layers(model: nn.Module) -> list[nn.Module]:
+def _layers(model: nn.Module) -> list[Layer]:
     return [module for module in model.modules() if isinstance(module, LAYERS)]
 
 
 def _plain(masked: nn.Module, like: nn.Module) -> nn.Module:
-    """Copy of a masked model in the form of `like`, its pruned weights zero."""
+    """Return a copy of a masked model in the form of `like`, its pruned weights zero."""
     plain = copy.deepcopy(like)
     names = {
         key.replace(".parametrizations.weight.original", ".weight"): key
         for key in masked.state_dict()
         if not key.endswith(".parametrizations.weight.0.kept")
     }
-    state = masked.state_dict()
+    state = masked.state_dict()  # its weights are those before the mask, so they are set again below
     plain.load_state_dict({name: state[key] for name, key in names.items()})
     with torch.no_grad():
         for mine, theirs in zip(_layers(plain), _layers(masked), strict=True):

@@ -25,16 +25,17 @@ floating-point number that its code stands for.
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
+from snt_core.methods.compressible import LAYERS
 
 
 def codes(weight: Tensor, weight_bits: int, per_channel: bool = False) -> tuple[Tensor, Tensor]:
-    """Integer codes of a weight, and the scale that turns them back into numbers.
+    """Return the integer codes of a weight, and the scale that turns them back into numbers.
 
     Args:
         weight: any shape; with ``per_channel`` the channels on axis 0.
@@ -57,7 +58,7 @@ def codes(weight: Tensor, weight_bits: int, per_channel: bool = False) -> tuple[
 def fake_quantize_weights(
     model: nn.Module, weight_bits: int, *, per_channel: bool = False
 ) -> nn.Module:
-    """Copy of the model that quantizes its weights in each forward pass, so that it can be trained.
+    """Return a copy of the model that quantizes its weights in each forward pass, to be trained.
 
     Each weight carries a ``torch.nn.utils.parametrize`` parametrization; the float weight behind it
     is what an optimizer sees (``...parametrizations.weight.original``), the scale follows it, and
@@ -76,7 +77,7 @@ def fake_quantize_weights(
 
 
 def freeze(model: nn.Module) -> nn.Module:
-    """Plain copy of a fake-quantized model: the same outputs, from ordinary quantized weights."""
+    """Return a plain copy of a fake-quantized model: same outputs, ordinary quantized weights."""
     model = copy.deepcopy(model)
     for module in list(model.modules()):
         if _is_fake_quantized(module):
@@ -91,7 +92,7 @@ def freeze(model: nn.Module) -> nn.Module:
 
 
 def quantize_weights(model: nn.Module, weight_bits: int, *, per_channel: bool = False) -> nn.Module:
-    """Copy of the model with its weights rounded to the nearest level, without any training.
+    """Return a copy of the model with its weights rounded to the nearest level, not trained.
 
     Raises:
         ValueError: ``weight_bits`` is outside 2..8.
@@ -100,7 +101,7 @@ def quantize_weights(model: nn.Module, weight_bits: int, *, per_channel: bool = 
 
 
 class FakeQuantize(nn.Module):
-    """Rounds a weight to its levels; the gradient is that of the identity."""
+    """A parametrization that rounds a weight to its levels, with the identity's gradient."""
 
     def __init__(self, weight_bits: int, per_channel: bool) -> None:
         super().__init__()
@@ -113,7 +114,7 @@ class FakeQuantize(nn.Module):
 
 
 def _round(weight: Tensor, weight_bits: int, per_channel: bool) -> tuple[Tensor, Tensor]:
-    """Codes as floats, and the scale in a shape that broadcasts with them."""
+    """Return the codes as floats, and the scale in a shape that broadcasts with them."""
     top = 2 ** (weight_bits - 1) - 1
     channels = len(weight) if per_channel else 1
     scale = weight.abs().reshape(channels, -1).amax(1) / top
@@ -127,11 +128,12 @@ def _round(weight: Tensor, weight_bits: int, per_channel: bool) -> tuple[Tensor,
 def _is_fake_quantized(module: nn.Module) -> bool:
     if not parametrize.is_parametrized(module, "weight"):
         return False
-    return any(isinstance(p, FakeQuantize) for p in module.parametrizations.weight)
+    parametrizations: Any = module.parametrizations
+    return any(isinstance(p, FakeQuantize) for p in parametrizations.weight)
 
 
 def checked_bits(name: str, bits: int) -> int:
-    """The bits as they are.
+    """Return the bits as they are.
 
     Raises:
         ValueError: they are outside 2..8; the message names the argument.

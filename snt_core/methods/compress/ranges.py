@@ -19,19 +19,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snt_core.methods.analysis.observe import observe
-from snt_core.methods.compress.quantize import LAYERS
+from snt_core.methods.compressible import LAYERS
+from snt_core.methods.observe import observe
 
 Range = tuple[float, float]
 BINS = 2**16  # 256 for each step of 8 bits, so that errors of close ranges differ
 SHRINK = [percent / 100 for percent in range(100, 0, -1)]
 
 
+def affine(ends: Range, act_bits: int) -> tuple[float, int]:
+    """Return scale and zero point of a range, widened to contain 0. All-zero has scale 1."""
+    low, high = min(ends[0], 0.0), max(ends[1], 0.0)
+    scale = (high - low) / (2**act_bits - 1)
+    # below the smallest normal number the reciprocal would overflow
+    scale = scale if scale >= torch.finfo(torch.float32).tiny else 1.0
+    return scale, round(-low / scale)
+
+
 def extremes(model: nn.Module, images: Tensor, **chunks: Any) -> dict[str, Range]:
-    """Smallest and largest input of each convolution and linear layer, widened to contain 0.
+    """Return the smallest and largest input of each convolution and linear layer.
+
+    The range is widened to contain 0.
 
     Args:
-        chunks: ``batch_size`` and ``preprocess`` of :func:`~snt_core.methods.analysis.observe`.
+        chunks: ``batch_size`` and ``preprocess`` of :func:`~snt_core.methods.observe.observe`.
 
     Returns:
         The range by the layer's name, in the order in which images first reach the layers.
@@ -55,7 +66,10 @@ def extremes(model: nn.Module, images: Tensor, **chunks: Any) -> dict[str, Range
 def histograms(
     model: nn.Module, images: Tensor, ranges: dict[str, Range], **chunks: Any
 ) -> dict[str, Tensor]:
-    """How many inputs of each layer fall in each of ``BINS`` equal bins of its range (float64)."""
+    """Return how many inputs of each layer fall in each of ``BINS`` equal bins of its range.
+
+    Counts are float64, of the shape ``BINS``, under the layers' names.
+    """
     counts: dict[str, Tensor] = {}
 
     def see(name: str, x: Tensor) -> None:
@@ -69,7 +83,9 @@ def histograms(
 
 
 def quantiles(counts: Tensor, ends: Range, share: float) -> Range:
-    """The quantiles ``1 - share`` and ``share`` of a histogram, at the outer edges of their bins.
+    """Return the quantiles ``1 - share`` and ``share`` of a histogram.
+
+    They lie at the outer edges of their bins.
 
     Args:
         counts: of equal bins between ``ends``.
@@ -85,13 +101,14 @@ def quantiles(counts: Tensor, ends: Range, share: float) -> Range:
 
 @torch.no_grad()
 def least_error(counts: Tensor, ends: Range, quantizer: Callable[[float], nn.Module]) -> nn.Module:
-    """The quantizer that has the least squared error on a histogram (ties: the widest range).
+    """Return the quantizer with the least squared error on a histogram (ties: the widest range).
 
     Args:
         counts: of equal bins between ``ends``; the values in a bin count as its middle.
         quantizer: makes one for each factor of ``SHRINK``, by which it shrinks the range.
     """
     low, high = ends
+    # most bins are empty where an outlier stretches the range
     used = counts.nonzero().squeeze(1)
     values = (low + (high - low) / len(counts) * (used + 0.5)).float()
 
@@ -99,4 +116,5 @@ def least_error(counts: Tensor, ends: Range, quantizer: Callable[[float], nn.Mod
         missed = candidate.to(values.device)(values) - values
         return (missed.square() * counts[used]).sum().item()
 
+    # min keeps the first of equal errors, and SHRINK begins with the widest range
     return min((quantizer(factor) for factor in SHRINK), key=error)

@@ -27,7 +27,7 @@ Setting = TypeVar("Setting")
 
 
 def speedup(model: nn.Module, compressed: nn.Module, images: Tensor, *, repeats: int = 11) -> float:
-    """Forward time of ``model`` over that of ``compressed``: above 1 where compression gains.
+    """Return the forward time of ``model`` over that of ``compressed``: above 1 is a gain.
 
     The two run in turn, so that both feel what else the machine does; the median of the ratios of
     the pairs counts.
@@ -45,7 +45,7 @@ def speedup(model: nn.Module, compressed: nn.Module, images: Tensor, *, repeats:
         raise ValueError(f"repeats {repeats} must be at least 1")
     plain, fast = copy.deepcopy(model).eval(), copy.deepcopy(compressed).eval()
     pairs = [(_seconds(plain, images), _seconds(fast, images)) for _ in range(repeats + 1)]
-    return statistics.median(slow / quick for slow, quick in pairs[1:])
+    return statistics.median(slow / quick for slow, quick in pairs[1:])  # the first warms up
 
 
 def solve_setting(
@@ -57,7 +57,7 @@ def solve_setting(
     *,
     repeats: int = 11,
 ) -> tuple[Setting, float]:
-    """The mildest setting whose speed-up reaches the target, by bisection.
+    """Return the mildest setting whose speed-up reaches the target, found by bisection.
 
     Args:
         model: as in :func:`speedup`.
@@ -89,14 +89,15 @@ def solve_setting(
 
 
 def _seconds(model: nn.Module, images: Tensor) -> float:
-    _wait(images)
+    wait_for(images.device)
     start = time.perf_counter()
     with torch.no_grad():
         model(images)
-    _wait(images)
+    wait_for(images.device)
     return time.perf_counter() - start
 
 
-def _wait(images: Tensor) -> None:
-    if images.device.type != "cpu":  # kernels are queued, and the queue is what takes the time
-        torch.accelerator.synchronize(images.device)
+def wait_for(device: torch.device) -> None:
+    """Wait until all that was sent to the device is done, as timing needs."""
+    if device.type != "cpu":  # kernels are queued, and the queue is what takes the time
+        torch.accelerator.synchronize(device)

@@ -27,10 +27,10 @@ from torch.func import functional_call, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from snt_core.fast.fold import fold_with
+from snt_core.methods.observe import Preprocess
 from snt_core.methods.transform import SNTActivation
 
 BNMode = Literal["eval", "train"]
-Preprocess = Callable[[Tensor], Tensor]
 Params = dict[str, Tensor]
 Loss = Callable[[Params], Tensor]
 Slope = Callable[[Loss, Params, Params], tuple[Tensor, Tensor]]  # value, directional derivative

@@ -24,13 +24,15 @@ The products are those of :mod:`snt_core.methods.curvature.hessian`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from snt_core.methods.curvature.hessian import BNMode, Hessian, Preprocess
+from snt_core.methods.curvature.hessian import BNMode, Hessian
+from snt_core.methods.curvature.lanczos import lanczos
+from snt_core.methods.observe import Preprocess
 
 SKETCH = 128  # images on which a start is sought
 SKETCH_PRODUCTS = 5
@@ -70,6 +72,7 @@ def lambda_max(
     bn_mode: BNMode = "eval",
     preprocess: Preprocess | None = None,
     dtype: torch.dtype | None = None,
+    scale: Tensor | None = None,
 ) -> LambdaMax:
     r"""Largest algebraic eigenvalue of the Hessian of the mean cross-entropy.
 
@@ -96,6 +99,8 @@ def lambda_max(
         preprocess: applied to each chunk on the model's device, e.g. uint8 to normalised floats.
         dtype: ``torch.bfloat16`` for products in bfloat16: faster where the processor has its
             instructions, and the value errs by up to a percent, which the residual does not show.
+        scale: D, one factor for each parameter in flat order: the eigenvalue is that of D H D, such
+            as with :func:`~snt_core.methods.curvature.scale_free.filter_scale`.
 
     Raises:
         ValueError: loss or product not finite, no trainable parameter, argument out of range.
@@ -106,11 +111,15 @@ def lambda_max(
     product = Hessian(model, images, labels, *options)
     start = torch.randn(product.size, generator=torch.Generator().manual_seed(seed))
     start = start.to(product.like)
+    if scale is not None and scale.shape != start.shape:
+        raise ValueError(f"scale of shape {tuple(scale.shape)}, expected ({product.size},)")
     if len(images) >= 3 * SKETCH:
         some = slice(None, None, len(images) // SKETCH)
         sketch = Hessian(model, images[some], labels[some], *options)
-        start = _top(sketch, start, SKETCH_PRODUCTS)
-    value, residual, products = _largest(product, start, max_products, tolerance)
+        start = _top(_scaled(sketch, scale), start, SKETCH_PRODUCTS)
+    value, residual, products = _largest(
+        _scaled(product, scale), start, max_products, tolerance
+    )
     return LambdaMax(
         value=value,
         residual=residual,
@@ -119,6 +128,10 @@ def lambda_max(
         n_samples=len(images),
         bn_mode=bn_mode,
     )
+
+
+def _scaled(product: Callable[[Tensor], Tensor], scale: Tensor | None) -> Callable[..., Tensor]:
+    return product if scale is None else lambda v: scale * product(scale * v)
 
 
 def hvp(
@@ -140,44 +153,6 @@ def hvp(
         ValueError: as :func:`lambda_max`, or the vector has another length.
     """
     return Hessian(model, images, labels, batch_size, bn_mode, preprocess)(vector)
-
-
-def lanczos(
-    product: Callable[[Tensor], Tensor],
-    start: Tensor,
-    max_products: int,
-    basis: list[Tensor] | None = None,
-) -> Iterator[tuple[Tensor, Tensor, float]]:
-    r"""Ritz pairs of a symmetric map after 1, 2, ... products, with full reorthogonalisation.
-
-    Args:
-        product: v -> Av.
-        start: any vector but 0.
-        max_products: how many at most.
-        basis: gets the orthonormal vectors that were multiplied, one a product.
-
-    Yields:
-        The k eigenvalues of the k x k tridiagonal matrix (float64, ascending), its eigenvectors
-        (columns; the first row is their share of ``start``), and the length :math:`\beta_k` of what
-        the next product adds. It ends before ``max_products`` where the Krylov space is invariant.
-        One vector is kept for each product.
-    """
-    basis = [] if basis is None else basis
-    basis.append(start / start.norm())
-    t = torch.zeros(max_products + 1, max_products + 1, dtype=torch.float64)
-    for k in range(max_products):
-        w = product(basis[k])
-        t[k, k] = torch.dot(basis[k], w)
-        for q in basis * 2:  # twice is enough (Parlett, The Symmetric Eigenvalue Problem, 6.9)
-            w = w - torch.dot(q, w) * q
-        beta = t[k + 1, k] = w.norm().double().cpu()  # eigh reads the lower triangle
-        values, vectors = torch.linalg.eigh(t[: k + 1, : k + 1])
-        yield values, vectors, beta.item()
-        # at rounding level the Krylov space is invariant, and a next vector would be noise
-        rounding = 10 * torch.finfo(start.dtype).eps * values.abs().max()
-        if beta <= rounding or k + 1 == start.numel():
-            return
-        basis.append(w / beta.to(w))
 
 
 def _largest(

@@ -4,14 +4,15 @@ Goes beyond the largest eigenvalue of :mod:`~snt_core.methods.curvature.lambda_m
 Hessian and arguments it stands; the paper's section 2.3 takes the trace for what characterises a
 loss landscape::
 
-    import torch
-    from snt_core.methods.curvature.spectrum import hessian_trace, smooth, spectral_density
+    import numpy as np
+    from snt_core.methods.curvature.smoothing import smooth
+    from snt_core.methods.curvature.spectrum import hessian_trace, spectral_density
 
     trace = hessian_trace(my_model, images, labels)  # images B C H W normalised, labels B
     print(trace.value, trace.error)
     found = spectral_density(my_model, images, labels, probes=4, steps=40)
-    grid = torch.linspace(-5, max(map(max, found.nodes)) + 5, 500, dtype=torch.float64)
-    plt.semilogy(grid, smooth(found, grid, sigma=1.0))
+    grid = np.linspace(-5, max(map(max, found.nodes)) + 5, 500)
+    plt.semilogy(grid, smooth(found.nodes, found.weights, grid, sigma=1.0))
 
 **The trace.** Hutchinson's estimate: for a probe v of independent signs (Rademacher),
 :math:`E[v^T H v] = tr H`. The mean over probes is unbiased; its standard error comes from their
@@ -37,8 +38,9 @@ from statistics import mean, stdev
 import torch
 from torch import Tensor, nn
 
-from snt_core.methods.curvature.hessian import BNMode, Hessian, Preprocess
-from snt_core.methods.curvature.lambda_max import lanczos
+from snt_core.methods.curvature.hessian import BNMode, Hessian
+from snt_core.methods.curvature.lanczos import lanczos
+from snt_core.methods.observe import Preprocess
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,29 +156,6 @@ def spectral_density(
         # v'v = P, so that v'Hv is P times the first moment
         traces.append(hessian.size * torch.dot(values, vectors[0].square()).item())
     return SpectralDensity(nodes=nodes, weights=weights, trace=_trace(traces, hessian, bn_mode))
-
-
-def smooth(found: SpectralDensity, grid: Tensor, sigma: float) -> Tensor:
-    """Density on a grid, each node being widened to a Gaussian of standard deviation ``sigma``.
-
-    Args:
-        grid: G values of lambda (float64); nets to be compared need the same grid and ``sigma``.
-        sigma: in units of lambda. What is narrower than it cannot be seen.
-
-    Returns:
-        G values of the mean over probes, per unit of lambda: the integral is 1.
-
-    Raises:
-        ValueError: ``sigma`` is not above 0.
-    """
-    if not sigma > 0:
-        raise ValueError(f"sigma {sigma} must be > 0")
-    density = torch.zeros_like(grid, dtype=torch.float64)
-    for nodes, weights in zip(found.nodes, found.weights, strict=True):
-        z = (grid[:, None] - torch.tensor(nodes, dtype=torch.float64)) / sigma  # G k
-        bells = torch.exp(-z.square() / 2) / (sigma * math.sqrt(2 * math.pi))
-        density += bells @ torch.tensor(weights, dtype=torch.float64)
-    return density / len(found.nodes)
 
 
 def _rademacher(hessian: Hessian, probes: int, seed: int) -> Iterator[Tensor]:

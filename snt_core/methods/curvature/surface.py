@@ -30,8 +30,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
-from snt_core.methods.compress.prune import prunable
-from snt_core.methods.curvature.hessian import Preprocess
+from snt_core.methods.compressible import prunable
+from snt_core.methods.observe import Preprocess
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,19 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+COLUMNS = (
+    "kind",
+    "weight_bits",
+    "act_bits",
+    "per_channel",
+    "observer",
+    "before",
+    "after",
+    "trained",
+    "correct",
+)
+
+
 def perform(
     student: nn.Module, context: Context, recipe: Recipe | None, seed: int, evaluations: int
 ) -> Outcome:

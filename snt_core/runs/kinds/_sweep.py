@@ -11,6 +11,7 @@ from snt_core.runs.spec import Net, Row
 if TYPE_CHECKING:
     from snt_core.training.evaluate import Evaluation
 
+COLUMNS = ("sparsity", "top1", "drop", "correct", "augment")
 TENTHS = tuple(round(0.1 * i, 1) for i in range(1, 10))
 
 

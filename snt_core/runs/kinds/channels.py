@@ -14,6 +14,7 @@ class ChannelsSpec(Measurement):
 
     kind: ClassVar[str] = "channels"
     schema: ClassVar[int] = 1
+    columns: ClassVar[tuple[str, ...]] = ("ratio", "kurtosis", "block", "low", "high")
 
     n_samples: int
 

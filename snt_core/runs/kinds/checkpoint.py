@@ -24,6 +24,7 @@ class CheckpointSpec(Net):
 
     kind: ClassVar[str] = "checkpoint"
     schema: ClassVar[int] = 1
+    columns: ClassVar[tuple[str, ...]] = ("parameters",)
     leaves_weights: ClassVar[bool] = True
     needs_data: ClassVar[bool] = False
 

@@ -14,6 +14,14 @@ class DensitySpec(Measurement):
 
     kind: ClassVar[str] = "density"
     schema: ClassVar[int] = 1
+    columns: ClassVar[tuple[str, ...]] = (
+        "trace",
+        "error",
+        "largest",
+        "smallest",
+        "nodes",
+        "weights",
+    )
 
     n_samples: int
     probes: int

@@ -16,6 +16,7 @@ class EntropySpec(Measurement):
 
     kind: ClassVar[str] = "entropy"
     schema: ClassVar[int] = 1
+    columns: ClassVar[tuple[str, ...]] = ("part", "entropy", "histogram")
 
     weight_bits: int = 4
     act_bits: int = 4

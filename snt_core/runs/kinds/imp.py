@@ -27,6 +27,7 @@ class IMPSpec(Measurement):
 
     kind: ClassVar[str] = "imp"
     schema: ClassVar[int] = 1
+    columns: ClassVar[tuple[str, ...]] = _sweep.COLUMNS
 
     sparsities: tuple[float, ...] = TENTHS
     finetune: Recipe

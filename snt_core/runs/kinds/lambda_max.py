@@ -15,6 +15,13 @@ class LambdaMaxSpec(Measurement):
 
     kind: ClassVar[str] = "lambda_max"
     schema: ClassVar[int] = 1
+    columns: ClassVar[tuple[str, ...]] = (
+        "lambda_max",
+        "residual",
+        "products",
+        "converged",
+        "bn_mode",
+    )
 
     n_samples: int
     bn_mode: Literal["eval", "train"] = "eval"

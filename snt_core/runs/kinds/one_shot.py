@@ -26,6 +26,7 @@ class OneShotSpec(Measurement):
 
     kind: ClassVar[str] = "one_shot"
     schema: ClassVar[int] = 1
+    columns: ClassVar[tuple[str, ...]] = _sweep.COLUMNS
 
     sparsities: tuple[float, ...] = TENTHS
 

@@ -20,6 +20,7 @@ class PCASpec(Measurement):
 
     kind: ClassVar[str] = "pca"
     schema: ClassVar[int] = 1
+    columns: ClassVar[tuple[str, ...]] = ("state", "part", "curve", "explained", "effective_rank")
     needs_data: ClassVar[bool] = False
 
     def work(self) -> float:

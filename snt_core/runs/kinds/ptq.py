@@ -20,6 +20,7 @@ class PTQSpec(Measurement):
 
     kind: ClassVar[str] = "ptq"
     schema: ClassVar[int] = 1
+    columns: ClassVar[tuple[str, ...]] = _finetune.COLUMNS
 
     weight_bits: int
     per_channel: bool = False
@@ -48,6 +49,14 @@ class PTQSpec(Measurement):
 
     def rows(self, metrics: Metrics) -> list[Row]:
         return _finetune.rows(self, metrics)
+
+    curve_columns: ClassVar[tuple[str, ...]] = (
+        "weight_bits",
+        "per_channel",
+        "step",
+        "epoch",
+        "val_top1",
+    )
 
     def curve(self, metrics: Metrics) -> list[Row]:
         """Return a row per reading while fine-tuning: step, epoch, validation top-1 (percent)."""

@@ -20,6 +20,7 @@ class QATSpec(Measurement):
 
     kind: ClassVar[str] = "qat"
     schema: ClassVar[int] = 1
+    columns: ClassVar[tuple[str, ...]] = _finetune.COLUMNS
 
     weight_bits: int
     act_bits: int

@@ -21,6 +21,7 @@ class StepTimeSpec(Net):
 
     kind: ClassVar[str] = "step_time"
     schema: ClassVar[int] = 2
+    columns: ClassVar[tuple[str, ...]] = ("contender", "seconds", "ratio", "memory_mb", "rounds")
 
     batch_size: int
     rounds: int

@@ -14,6 +14,7 @@ class SurfaceSpec(Measurement):
 
     kind: ClassVar[str] = "surface"
     schema: ClassVar[int] = 1
+    columns: ClassVar[tuple[str, ...]] = ("alphas", "betas", "losses")
 
     n_samples: int
     span: float = 0.5

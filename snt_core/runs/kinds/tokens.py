@@ -20,6 +20,7 @@ class TokenSpec(Measurement):
 
     kind: ClassVar[str] = "tokens"
     schema: ClassVar[int] = 1
+    columns: ClassVar[tuple[str, ...]] = ("method", "setting", "speedup", "top1", "drop", "correct")
 
     method: Literal["prune", "merge"]
     settings: tuple[float, ...]

@@ -19,6 +19,7 @@ class TrainSpec(Net):
 
     kind: ClassVar[str] = "train"
     schema: ClassVar[int] = 1
+    columns: ClassVar[tuple[str, ...]] = ("top1", "parameters")
     leaves_weights: ClassVar[bool] = True
 
     recipe: Recipe

@@ -1,0 +1,99 @@
+r"""Sharpness that does not change when filters are rescaled.
+
+A net with batch normalisation computes the same function when a filter w is multiplied by c > 0,
+while :math:`\lambda_{\max}` of its Hessian changes with :math:`1 / c^2` (Dinh et al., 2017,
+arXiv:1703.04933). What compression does scales with the filters: a step of quantization is a share
+of their largest weight. So the matching measure perturbs each filter by a share of its length::
+
+    from snt_core.methods.curvature.lambda_max import lambda_max
+    from snt_core.methods.curvature.scale_free import adaptive_sharpness, filter_scale
+
+    found = lambda_max(my_model, images, labels, scale=filter_scale(my_model))
+    adaptive_sharpness(my_model, images, labels, rho=0.5)
+
+With D the diagonal matrix of the filters' lengths (that of a filter for each of its weights, |p|
+for a parameter with one axis), the first is the largest eigenvalue of D H D. The second is the
+sharpness that ASAM descends (Kwon et al., 2021, arXiv:2102.11600, eq. 6), with its own diagonal
+T = |w|.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from snt_core.methods.observe import Preprocess
+
+
+def filter_scale(model: nn.Module) -> Tensor:
+    """Return D: for each trainable parameter, flat, the length of the filter that it belongs to.
+
+    A filter is what belongs to one index of a weight's first axis (an output). A parameter with one
+    axis, such as a bias, is its own filter.
+    """
+    pieces = []
+    for p in model.parameters():
+        if p.requires_grad:
+            w = p.detach()
+            lengths = w.abs() if w.ndim < 2 else w.flatten(1).norm(dim=1)
+            shape = [-1] + [1] * (w.ndim - 1) if w.ndim else []
+            pieces.append(lengths.view(shape).expand_as(w).reshape(-1))
+    return torch.cat(pieces)
+
+
+def adaptive_sharpness(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    rho: float = 0.5,
+    batch_size: int = 128,
+    preprocess: Preprocess | None = None,
+) -> float:
+    r"""Return how much the mean cross-entropy rises one step of ASAM up, in nats, in eval mode.
+
+    The step is :math:`\epsilon = \rho \, T^2 g / |T g|` with :math:`T = |w|`, from the gradient g
+    on the same images.
+
+    Args:
+        model: classifier, B C H W -> B classes; it is left as it was.
+        images: N C H W, in the model's dtype after ``preprocess``.
+        labels: N class indices.
+        rho: radius of the neighbourhood, > 0; Kwon et al. take 0.5 to 2.
+        batch_size: images in a chunk; changes memory and speed only.
+
+    Raises:
+        ValueError: no image, ``rho`` not above 0, or a loss that is not finite.
+    """
+    if not rho > 0 or len(images) == 0 or len(images) != len(labels):
+        sizes = f"{len(images)} images, {len(labels)} labels, rho {rho}"
+        raise ValueError(f"{sizes}: need a label for each image, at least one, and rho above 0")
+    model = copy.deepcopy(model).eval()
+    params = [p for p in model.parameters() if p.requires_grad]
+    chunks = list(zip(images.split(batch_size), labels.split(batch_size), strict=True))
+
+    def loss(*, backward: bool) -> float:
+        total = 0.0
+        for x, y in chunks:
+            x = x.to(params[0].device)
+            logits = model(x if preprocess is None else preprocess(x))
+            part = F.cross_entropy(logits.double(), y.to(x.device), reduction="sum") / len(images)
+            if backward:
+                part.backward()
+            total += float(part.detach())
+        return total
+
+    before = loss(backward=True)
+    with torch.no_grad():
+        pairs = [(p, p.grad) for p in params if p.grad is not None]
+        length = torch.stack([(p.abs() * g).norm() for p, g in pairs]).norm()
+        for p, g in pairs:
+            p.add_(rho * p.square() * g / length.clamp_min(torch.finfo(length.dtype).tiny))
+        after = loss(backward=False)
+    rise = after - before
+    if not rise == rise or abs(rise) == float("inf"):
+        raise ValueError(f"the loss goes from {before} to {after}: not finite")
+    return rise
