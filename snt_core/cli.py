@@ -18,11 +18,11 @@ from snt_core.book import chapters as book_chapters
 from snt_core.book.execution import execute
 from snt_core.common.errors import UserError
 from snt_core.common.files import PROJECT, pin_environment
-from snt_core.paper.artefacts import artefact, artefacts
+from snt_core.paper.artefacts import artefacts
 from snt_core.paper.profiles import PROFILES, PUBLISHED, Profile, profile_named
-from snt_core.paper.selection import select
+from snt_core.paper.selection import requested, select
 from snt_core.paper.standings import standings
-from snt_core.runs.identity import record_name, run_id
+from snt_core.runs.identity import record_name
 from snt_core.runs.plan import PlannedRun, pending, planned_runs
 from snt_core.runs.spec import Spec
 from snt_core.runs.store import open_store
@@ -66,7 +66,7 @@ def run(
 ) -> None:
     """Train and measure what is missing."""
     chosen = profile_named(profile)
-    specs = _specs(chosen, only, seeds)
+    specs = requested(chosen, only, seeds)
     _run(specs, chosen, workers, exact)
 
 
@@ -110,7 +110,7 @@ def _run(specs: list[Spec], profile: Profile, workers: int, exact: bool = False)
 def plan(profile: ProfileOption, only: OnlyOption = "", seeds: SeedsOption = "") -> None:
     """What would run, how long it would take, and what can be resumed."""
     chosen = profile_named(profile)
-    todo = planned_runs(_specs(chosen, only, seeds), open_store())
+    todo = planned_runs(requested(chosen, only, seeds), open_store())
     if not todo:
         out.print("Nothing is missing.")
         return
@@ -207,7 +207,7 @@ def book(
             _run(missing, PROFILES["smoke"], workers)
     else:
         chosen = profile_named(profile)
-        _run(_specs(chosen, "", ""), chosen, workers)
+        _run(requested(chosen, "", ""), chosen, workers)
     index = build(profile, {"profile": profile}, workers, notify=print)
     print(f"The book is built. Open {index.as_uri()}")
 
@@ -221,9 +221,13 @@ def claims(as_json: JsonOption = False) -> None:
     if as_json:
         print(json.dumps([verdict.public() for verdict in verdicts], indent=1))
         return
-    table = Table("claim", "verdict", "profile", "effect [95 %]", "seeds", "found")
+    table = Table("claim", "assertion", "verdict", "observed [95 %]", "paper", "seeds", "flags")
     for v in verdicts:
-        table.add_row(v.id, v.verdict, v.profile or "", v.measured, str(v.n or ""), v.text)
+        table.add_row(v.id, "", v.verdict, "", "", "", "")
+        for one in v.assertions:
+            observed = f"{one.measured} {one.unit}" if one.measured else one.text
+            flags = ", ".join(one.flags)
+            table.add_row("", one.id, one.verdict, observed, one.claimed, str(one.n or ""), flags)
     out.print(table)
 
 
@@ -271,31 +275,3 @@ def list_chapters(as_json: JsonOption = False) -> None:
     for row in rows:
         table.add_row(*row.values())
     out.print(table)
-
-
-def _specs(profile: Profile, only: str, seeds: str) -> list[Spec]:
-    """Specs of the chosen artefacts, seed by seed, so that the first seed is whole first."""
-    which = _seeds(seeds) or profile.seeds
-    names = [_artefact(name) for name in only.split(",") if name] or list(artefacts())
-    specs = [
-        spec for seed in which for name in names for spec in artefacts()[name].runs(profile, [seed])
-    ]
-    return list({run_id(spec): spec for spec in specs}.values())
-
-
-def _artefact(name: str) -> str:
-    """`table4`, or the name of its chapter `table4_ablation`."""
-    short = name.strip().split("_")[0]
-    chosen = short if short in artefacts() else name.strip()
-    artefact(chosen)
-    return chosen
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    try:
-        seeds = tuple(int(part) for part in text.split(",") if part.strip())
-    except ValueError:
-        seeds = (-1,)
-    if any(seed < 0 for seed in seeds):
-        raise UserError(f"--seeds is '{text}'; give whole numbers >= 0, such as 0,1,2")
-    return seeds

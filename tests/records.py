@@ -42,6 +42,7 @@ DEFAULTS: dict[str, Any] = {
     "ratio": 5.0,  # widest to median channel
     "weights": 3.0,  # bits of entropy
     "activations": 2.0,
+    "memory": {"adam": 100.0, "sam": 104.0, "snt": 102.0, "snt_eager": 180.0},
     "seconds": {"adam": 1.0, "sam": 2.0, "snt": 1.0, "snt_eager": 1.5},
 }
 Get = Callable[..., Any]
@@ -71,9 +72,16 @@ def result(
 
 def judged(claim: str, seeds: Sequence[int] = (0, 1), profile: str = "cifar", **columns) -> Verdict:
     """Verdict on a claim whose nets are all as `columns` say."""
-    artefact, test = claims()[claim]
-    made = [result(artefact, seeds, profile=profile, part=part, **columns) for part in test.parts]
-    return judge(claim, *made)
+    return judge(claim, *evidence(claim, seeds, profile, **columns))
+
+
+def evidence(
+    claim: str, seeds: Sequence[int] = (0, 1), profile: str = "cifar", **columns: Any
+) -> list[Selection]:
+    """A selection for each part of a claim, as its chapter hands them over."""
+    artefact, tests = claims()[claim]
+    parts = {repr(test.part): dict(test.part) for test in tests.values()}.values()
+    return [result(artefact, seeds, profile=profile, part=part, **columns) for part in parts]
 
 
 def changed(made: Selection, chosen: Callable[[Spec], bool], **changes: Any) -> Selection:
@@ -213,13 +221,54 @@ def _step_time(spec: Spec, get: Get) -> dict[str, Any]:
     median = {name: get("seconds", name) for name in DEFAULTS["seconds"]}
     return {
         "steps": {
-            name: {"seconds": [t, t, t], "median": t, "memory_mb": 100.0}
+            name: {
+                "seconds": _rounds(t),
+                "median": float(np.median(t)),
+                "memory_mb": get("memory", name),
+            }
             for name, t in median.items()
         }
     }
 
 
+def _rounds(seconds: float | list[float]) -> list[float]:
+    return seconds if isinstance(seconds, list) else [seconds] * 9
+
+
+def _rise(spec: Spec, get: Get) -> dict[str, Any]:
+    """The rise is what the quadratic term predicts, and grows with lambda_max."""
+    names = [f"W{bits}" for bits in spec.weight_bits]
+    names += [f"{sparsity:.0%} pruned" for sparsity in spec.sparsities]
+    half = get("lambda_max") / 200
+    point = {"loss": 1.0, "rise": half, "slope": 0.0, "quadratic": half, "squared_length": 1.0}
+    return {"points": [{"compression": n, **point, "n_samples": spec.n_samples} for n in names]}
+
+
+def _scale_free(spec: Spec, get: Get) -> dict[str, Any]:
+    settled = {"residual": 0.001, "products": 9, "converged": True}
+    traced = {"trace": 50.0, "trace_error": 2.0, "adaptive": 0.5}
+    return {"normalised": get("lambda_max"), **settled, **traced}
+
+
+def _rounding(spec: Spec, get: Get) -> dict[str, Any]:
+    points = [{"weight_bits": None, "per_channel": False, **evaluation(get("top1"), spec.net.seed)}]
+    for bits in spec.weight_bits:
+        for per_channel in (False, True):
+            rounded = evaluation(get("before"), spec.net.seed)
+            points.append({"weight_bits": bits, "per_channel": per_channel, **rounded})
+    return {"points": points}
+
+
+def _control(spec: Spec, get: Get) -> dict[str, Any]:
+    before, after = evaluation(get("top1"), spec.net.seed), evaluation(get("top1"), spec.net.seed)
+    return {"before": before, "after": after, "curve": [], "steps": 100}
+
+
 _METRICS = {
+    "rise": _rise,
+    "scale_free": _scale_free,
+    "rounding": _rounding,
+    "control": _control,
     "train": _train,
     "checkpoint": _checkpoint,
     "lambda_max": _lambda_max,

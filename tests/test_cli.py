@@ -91,7 +91,7 @@ def test_json_shapes(tmp_path):
     assert {"table4_ablation", "table3_quantization"} <= {row["name"] for row in listed}
 
     verdicts = read("claims")
-    keys = {"id", "verdict", "profile", "effect", "low", "high", "n", "chapter"}
+    keys = {"id", "verdict", "profile", "effect", "low", "high", "n", "chapter", "assertions"}
     assert all(set(row) == keys for row in verdicts)
     assert [row["id"] for row in verdicts] == list(numbers.claims())
 

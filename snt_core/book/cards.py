@@ -18,7 +18,7 @@ from snt_core.paper import numbers
 from snt_core.paper.artefacts import PARTS
 from snt_core.paper.recipes import BACKBONES, LABELS, stands_in
 from snt_core.paper.selection import Selection
-from snt_core.paper.verdict import Verdict, judge
+from snt_core.paper.verdict import VERDICTS, Judged, Verdict, judge
 from snt_core.runs.identity import run_id, to_dict
 
 
@@ -34,10 +34,10 @@ def badge(selection: Selection) -> HTML:
         ", ".join(data),
         ", ".join(models),
         f"{_plural(len(selection.seeds), 'seed')} ({', '.join(map(str, selection.seeds))})",
-        f"device {', '.join(devices)}",
-        days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}",
+        f"device {', '.join(devices)}" if devices else "no records yet",
+        " to ".join(dict.fromkeys([days[0], days[-1]])) if days else "",
     ]
-    marks = "".join(f'<span class="badge">{escape(fact)}</span>' for fact in facts)
+    marks = "".join(f'<span class="badge">{escape(fact)}</span>' for fact in facts if fact)
     note = (
         "" if selection.profile.verdicts else f"<p><em>{escape(selection.profile.says)}.</em></p>"
     )
@@ -70,11 +70,13 @@ def comparison(selection: Selection, frame: pd.DataFrame) -> HTML:
     """Return paper beside ours; no difference where smoke's data or another net stand in."""
     nets = [record.spec.net for record in selection.records]
     comparable = selection.profile.verdicts and not any(stands_in(net) for net in nets)
-    return table(frame if comparable else frame.drop(columns="ours - paper"))
+    return table(frame if comparable else frame.drop(columns="ours - paper", errors="ignore"))
 
 
 def table(frame: pd.DataFrame) -> HTML:
-    """Return a frame as a table that scrolls inside the page."""
+    """Return a frame as a table that scrolls inside the page; a word where it is empty."""
+    if frame.empty:
+        return HTML("<p>Nothing was recorded for this table yet.</p>")
     frame = frame.rename(columns=LABELS).replace({"approach": LABELS, "model": BACKBONES})
     html = frame.to_html(
         index=False,
@@ -86,34 +88,71 @@ def table(frame: pd.DataFrame) -> HTML:
     return HTML(f'<div class="table-scroll">{html}</div>')
 
 
+def listing(entries: Sequence[str]) -> HTML:
+    """Return texts as a list."""
+    return HTML(f"<ul>{''.join(f'<li>{escape(entry)}</li>' for entry in entries)}</ul>")
+
+
 def tables(*frames: pd.DataFrame) -> HTML:
     """Return several frames, one table below the other."""
     return HTML("".join(table(frame).data for frame in frames))
 
 
 def verdict(claim: str, *selections: Selection) -> HTML:
-    """Return a card: the claim's text, its test, and what the records say of it."""
+    """Return a card: what the paper claims, and what the records say of each assertion in it."""
     found = judge(claim, *selections)
     entry = numbers.claims()[claim]
     lines = [
-        f"<strong>{escape(found.verdict)}</strong>: {escape(entry['says'])} "
-        f"<em>({escape(entry['where'])})</em>",
-        f"Test: {escape(entry['test'])}.",
+        f"<p><strong>{escape(found.verdict)}</strong>: {escape(entry['says'])} "
+        f"<em>({escape(entry['where'])})</em></p>",
+        _assertions(found.assertions),
     ]
-    if found.text:
-        lines.append(f"Found: {escape(found.text)}.")
-    if found.effect is not None:
-        within = "no interval"
-        if found.low is not None:
-            within = f"95 % interval {found.low:+.2f} to {found.high:+.2f}"
-        lines.append(
-            f"Effect: {found.effect:+.2f} {escape(found.unit)} ({within}, "
-            f"{_plural(found.n, 'seed')}, profile {found.profile})."
+    if any("one seed" in one.flags for one in found.assertions):
+        lines.append(f"<p>{ONE_SEED}</p>")
+    for name in sorted({s.profile.name for s in selections if not s.profile.verdicts}):
+        lines.append(f"<p>Profile {name} gives no verdict.</p>")
+    return HTML(f'<div class="verdict verdict-{_kind(found.verdict)}">{"".join(lines)}</div>')
+
+
+ONE_SEED = (
+    "With one seed the interval covers the sampling of test images, not variation between "
+    "trainings, so nothing is settled."
+)
+
+
+def _assertions(assertions: Sequence[Judged]) -> str:
+    heads = ("assertion", "verdict", "observed [95 %]", "the paper", "seeds", "flags")
+    rows = []
+    for one in assertions:
+        observed = escape(one.measured) or escape(one.text)
+        cells = (
+            escape(one.says),
+            _chip(one.verdict),
+            f"{observed}<br><small>{escape(one.unit)}</small>" if one.measured else observed,
+            escape(one.claimed) or "-",
+            str(one.n or "-"),
+            escape(", ".join(one.flags)) or "-",
         )
-    for name in sorted({r.profile.name for r in selections if not r.profile.verdicts}):
-        lines.append(f"Profile {name} gives no verdict.")
-    body = "".join(f"<p>{line}</p>" for line in lines)
-    return HTML(f'<div class="verdict verdict-{found.verdict.replace(" ", "-")}">{body}</div>')
+        rows.append("".join(f"<td>{cell}</td>" for cell in cells))
+    return _html_table(heads, rows, "assertions")
+
+
+def _chip(verdict: str) -> str:
+    return f'<span class="verdict-chip verdict-{_kind(verdict)}">{escape(verdict)}</span>'
+
+
+def _kind(verdict: str) -> str:
+    """The verdict as a class of the style sheet."""
+    return verdict.replace(" ", "-")
+
+
+def _html_table(heads: Sequence[str], rows: Sequence[str], kind: str) -> str:
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return (
+        f'<div class="table-scroll"><table class="dataframe {kind}"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
 
 
 def scoreboard(
@@ -122,35 +161,30 @@ def scoreboard(
     """Return the claims in one table; `links` maps an artefact to its chapter's page."""
     if not verdicts:
         return HTML("<p>None.</p>")
+    heads = ("claim", "the paper says", "verdict", "assertions", "what decides [95 %]", "the paper")
     rows = []
     for found in verdicts:
-        entry = numbers.claims()[found.id]
-        page = links.get(found.chapter or "")
+        entry, shown = numbers.claims()[found.id], found.leading
         name = escape(found.id)
-        if page:
+        if page := links.get(found.chapter):
             name = f'<a href="{escape(page)}">{name}</a>'
         effect = "-"
-        if found.measured:
-            effect = f"{found.measured}<br><small>{escape(found.unit)}</small>"
-        kind = found.verdict.replace(" ", "-")
-        rows.append(
-            f"<tr><td>{name}<br><small>{escape(entry['where'])}</small></td>"
-            f"<td>{escape(entry['says'])}</td>"
-            f'<td><span class="verdict-chip verdict-{kind}">{escape(found.verdict)}</span></td>'
-            f"<td>{effect}</td><td>{escape(found.profile or '-')}</td>"
-            f"<td>{found.n or '-'}</td></tr>"
+        if shown.measured:
+            flags = f"<br><small>{escape(', '.join(shown.flags))}</small>" if shown.flags else ""
+            effect = f"{escape(shown.says)}<br>{shown.measured} {escape(shown.unit)}{flags}"
+        cells = (
+            f"{name}<br><small>{escape(entry['where'])}</small>",
+            escape(entry["says"]),
+            _chip(found.verdict),
+            escape(found.tally),
+            effect,
+            escape(shown.claimed) or "-",
         )
-    head = "".join(
-        f"<th>{h}</th>"
-        for h in ("claim", "the paper says", "verdict", "effect [95 %]", "profile", "seeds")
-    )
+        rows.append("".join(f"<td>{cell}</td>" for cell in cells))
     kinds = Counter(found.verdict for found in verdicts)
-    order = ("reproduced", "partly", "not", "not run")
-    tally = ", ".join(f"{kinds[kind]} {kind}" for kind in order if kinds[kind])
+    tally = ", ".join(f"{kinds[kind]} {kind}" for kind in VERDICTS if kinds[kind])
     return HTML(
-        f"<p>Of {len(verdicts)} claims: {tally}.</p>"
-        f'<div class="table-scroll"><table class="dataframe scoreboard"><thead><tr>{head}</tr>'
-        f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f"<p>Of {len(verdicts)} claims: {tally}.</p>{_html_table(heads, rows, 'scoreboard')}"
     )
 
 

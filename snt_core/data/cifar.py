@@ -1,4 +1,4 @@
-"""Reads CIFAR-10 and CIFAR-100 from any of three layouts.
+"""CIFAR-10 and CIFAR-100 from any of three layouts.
 
 1. The Hugging Face Hub's parquet: `cifar10/train-*.parquet`, `cifar10/test-*.parquet`.
 2. torchvision's folders: `cifar-10-batches-py`, `cifar-100-python`.
@@ -15,6 +15,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,7 @@ ARCHIVES = "https://www.cs.toronto.edu/~kriz/"
 
 
 def read(name: str, root: Path) -> dict[str, Arrays]:
-    """`{"train": (images, labels), "test": ...}`, images uint8 `N 32 32 3`, from `root`.
+    """Return `{"train": (images, labels), "test": ...}` from `root`, images uint8 `N 32 32 3`.
 
     Raises UserError, naming the three ways to provide the files, when none works.
     """
@@ -108,7 +109,7 @@ def _parquet(folder: Path, part: str, layout: Layout) -> Arrays:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Builds NumPy arrays out of plain values and refuses everything else."""
+    """An unpickler that builds NumPy arrays out of plain values and refuses everything else."""
 
     ALLOWED = frozenset(
         {
@@ -120,7 +121,7 @@ class _ArraysOnly(pickle.Unpickler):
         }
     )
 
-    def find_class(self, module: str, name: str):
+    def find_class(self, module: str, name: str) -> Any:
         if (module, name) in self.ALLOWED:
             return super().find_class(module, name)
         raise UserError(f"a CIFAR pickle asks for {module}.{name}; it is not one of the originals")
@@ -134,6 +135,7 @@ def _pickles(folder: Path, files: dict[str, str], layout: Layout) -> Arrays:
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
             raise UserError(f"{path} is missing or not the original (MD5 differs); fetch it again")
         batch = _ArraysOnly(io.BytesIO(content), encoding="latin1").load()
+        # a row holds the red, the green and the blue map of an image, one after the other
         images.append(np.asarray(batch["data"]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
         labels.append(np.asarray(batch[layout.pickle_label]))
     return np.ascontiguousarray(np.concatenate(images)), np.concatenate(labels)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a data set must look like; anything else is refused on load.
+    """Counts, statistics and size that a data set must have; anything else is refused on load.
 
     `mean` and `std` are per channel over the training images scaled to [0, 1], `size` is the
     images' height and width. A net trained elsewhere may want other statistics:

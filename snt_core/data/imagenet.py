@@ -25,6 +25,7 @@ from snt_core.data.split import Draw, Split
 
 SUFFIXES = {".jpeg", ".jpg", ".png"}
 DECODED_AT_ONCE = 64  # images that one worker decodes, where the caller names no number
+# share of the area, width : height, and tries before the middle is taken
 AREA, RATIO, TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10  # as Szegedy et al., 2015, arXiv:1409.4842
 
 Key = tuple[int, ...] | None  # random stream of an image's crop; None for the centre
@@ -33,7 +34,7 @@ Order = list[tuple[int, Key]]  # rows of one batch
 
 @dataclass(frozen=True, kw_only=True)
 class Streamed:
-    """Images in files, `labels` int64 `N`; like `snt_core.data.load.Split`, without `images`.
+    """Images in files, `labels` int64 `N`; as `snt_core.data.split.Split`, without `images`.
 
     Args:
         folder: what `names`, relative paths as a numpy array of bytes, are relative to.
@@ -56,10 +57,11 @@ class Streamed:
         return replace(self, names=self.names[rows], labels=self.labels[rows])
 
     def to(self, device: str) -> Streamed:
+        """Return the same images, whose batches go to `device`; labels go there at once."""
         return replace(self, labels=self.labels.to(device), device=device)
 
     def tensors(self, n: int) -> Split:
-        """The first `n` images (or all, if there are fewer) in memory.
+        """Return the first `n` images (or all, if there are fewer) in memory.
 
         Raises UserError if there is none.
         """
@@ -70,7 +72,7 @@ class Streamed:
         return Split(images, torch.cat([part.labels for part in parts]))
 
     def batches(self, size: int) -> Iterator[Split]:
-        """All images in order, the middle of each, the last batch as small as it is."""
+        """Yield all images in order, the middle of each, the last batch as small as it is."""
         starts = range(0, len(self), size)
         orders = (range(start, min(start + size, len(self))) for start in starts)
         return self._decoded([(row, None) for row in order] for order in orders)
@@ -78,7 +80,7 @@ class Streamed:
     def drawn(
         self, draws: Iterable[Draw], name: str, seed: int, share: slice = slice(None)
     ) -> Iterator[Split]:
-        """For each draw this rank's `share` of its batch, cropped as `name` says.
+        """Yield for each draw this rank's `share` of its batch, cropped as `name` says.
 
         A crop is a function of (seed, epoch, row) alone. Raises UserError for another `name`.
         """
@@ -87,6 +89,7 @@ class Streamed:
             raise unknown("augmentation of streamed images", name, allowed)
 
         def key(draw: Draw, row: int) -> Key:
+            # 1: the purpose, as in `Split.drawn`; 0 is the order of the images (`training.fit`)
             return None if name == "none" else (seed, 1, draw.epoch, row)
 
         return self._decoded(
@@ -114,7 +117,7 @@ class Streamed:
 
 @dataclass(frozen=True)
 class _Decoder(torch_data.Dataset):
-    """What a worker process holds: no tensor, so that nothing of CUDA gets there."""
+    """Names and size, which a worker process holds: no tensor, so that no CUDA gets there."""
 
     folder: Path
     names: np.ndarray
@@ -139,7 +142,7 @@ class _Decoder(torch_data.Dataset):
 
 
 def centre_crop(image: Image.Image, size: int) -> Image.Image:
-    """The middle `size` x `size`, once the shorter side is 8/7 of that (224 of 256)."""
+    """Return the middle `size` x `size`, once the shorter side is 8/7 of that (224 of 256)."""
     short = round(size * 8 / 7)
     w, h = (side * short // min(image.size) for side in image.size)
     image = image.resize((w, h), Image.Resampling.BILINEAR)
@@ -148,7 +151,7 @@ def centre_crop(image: Image.Image, size: int) -> Image.Image:
 
 
 def random_resized_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-    """A random part of random area and shape, made `size` x `size`, mirrored half the time."""
+    """Return a part of random area and shape, made `size` x `size`, mirrored half the time."""
     left, top, w, h = random_box(*image.size, rng)
     image = image.crop((left, top, left + w, top + h))
     image = image.resize((size, size), Image.Resampling.BILINEAR)
@@ -156,12 +159,13 @@ def random_resized_crop(image: Image.Image, size: int, rng: np.random.Generator)
 
 
 def random_box(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """Left, top, width and height of a part of 8 to 100 % of the area, 3:4 to 4:3 in shape.
+    """Draw left, top, width and height of a part of 8 to 100 % of the area, 3:4 to 4:3 in shape.
 
     Of an image so long that no try fits, the middle.
     """
     for _ in range(TRIES):
         area = width * height * rng.uniform(*AREA)
+        # the logarithm is uniform, so that 3:4 is as likely as 4:3
         ratio = math.exp(rng.uniform(math.log(RATIO[0]), math.log(RATIO[1])))
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:
@@ -172,7 +176,7 @@ def random_box(width: int, height: int, rng: np.random.Generator) -> tuple[int, 
 
 
 def read(root: Path, size: int) -> tuple[Streamed, Streamed, str]:
-    """`train` (empty if there is no such folder), `val`, and the digest of both.
+    """Return `train` (empty if there is no such folder), `val`, and the digest of both.
 
     Images are ordered by the hash of their path, which mixes the classes. The digest is of the
     sorted paths and file sizes: it names a copy without reading it.
@@ -192,6 +196,8 @@ def read(root: Path, size: int) -> tuple[Streamed, Streamed, str]:
         parts.append(
             Streamed(
                 folder=root / part,
+                # an array, which forked workers share: a look at a list writes reference counts,
+                # and copies it page by page
                 names=np.array([os.fsencode(name) for name in names], dtype=bytes),
                 labels=torch.tensor(labels, dtype=torch.int64),
                 size=size,
@@ -208,7 +214,7 @@ def read(root: Path, size: int) -> tuple[Streamed, Streamed, str]:
 
 
 def _classes() -> dict[str, int]:
-    """ILSVRC-2012's index of each WordNet id."""
+    """Return ILSVRC-2012's index of each WordNet id."""
     from snt_core.common.vision import torchvision
 
     torchvision()
@@ -218,7 +224,7 @@ def _classes() -> dict[str, int]:
 
 
 def _files(folder: Path, classes: dict[str, int]) -> dict[str, int]:
-    """Sizes of the images in `folder`, by their path in it; none if it is not there."""
+    """Return the sizes in bytes of the images in `folder`, by their path in it; {} without it."""
     found: dict[str, int] = {}
     if not folder.is_dir():
         return found
@@ -237,5 +243,5 @@ def _files(folder: Path, classes: dict[str, int]) -> dict[str, int]:
 
 
 def _cores() -> int:
-    """Processor cores that this process may use, shared among the ranks of torchrun."""
+    """Return how many cores this process may use, shared among the ranks of torchrun."""
     return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))

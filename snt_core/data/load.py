@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,12 +18,9 @@ from snt_core.common.files import atomic_write, cache_dir, data_dir
 from snt_core.data.facts import FACTS
 from snt_core.data.split import Dataset, Images, Split
 
-if TYPE_CHECKING:
-    pass
-
 
 def load(name: str, val_size: int) -> Dataset:
-    """The data set with its first `val_size` training images set apart for validation.
+    """Return the data set with its first `val_size` training images set apart for validation.
 
     CIFAR is read from `SNT_DATA_DIR` (see `snt_core.data.cifar`) once and from a decoded cache
     after that; ImageNet stays on disk (see `snt_core.data.imagenet`), and a copy without training
@@ -41,6 +37,7 @@ def load(name: str, val_size: int) -> Dataset:
 
 
 def _parts(name: str) -> tuple[Images, Images, str]:
+    """Return all training images, the test images, and the digest of both."""
     if name in ("digits", "few-digits"):
         return _digits(name)
     if name == "imagenet":
@@ -51,7 +48,7 @@ def _parts(name: str) -> tuple[Images, Images, str]:
 
 
 def canonical_order(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Indices that sort images by the hash of pixels and label."""
+    """Return the indices that sort images by the hash of pixels and label."""
     keys = [
         hashlib.blake2b(image.tobytes() + int(label).to_bytes(2, "big"), digest_size=16).digest()
         for image, label in zip(images, labels, strict=True)
@@ -77,6 +74,7 @@ def check(name: str, images: np.ndarray, labels: np.ndarray, part: str) -> None:
         )
     if part == "train":
         mean = images.mean(axis=(0, 1, 2)) / 255
+        # wider than the rounding of `FACTS`; channels in another order miss by far more
         if np.abs(mean - facts.mean).max() > 5e-4:
             raise UserError(
                 f"{name} channel means are {mean.round(4).tolist()}; expected "
@@ -88,7 +86,7 @@ Parts = tuple[Split, Split, str]
 
 
 def _finish(name: str, parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> Parts:
-    """Check, order canonically, and name the content."""
+    """Return train and test, checked and in canonical order, and the digest of their content."""
     digest = hashlib.sha256()
     splits = []
     for part in ("train", "test"):
@@ -102,13 +100,15 @@ def _finish(name: str, parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> Parts
 
 
 def _digits(name: str) -> Parts:
-    """scikit-learn's 8x8 digits, each pixel grown to 4x4 and repeated in three channels.
+    """Return scikit-learn's 8x8 digits, each pixel grown to 4x4 and repeated in three channels.
 
-    Of few-digits the first in canonical order, as many as `FACTS` says.
+    The first in canonical order are the test images and the next ones train, as many as `FACTS`
+    says.
     """
     from sklearn.datasets import load_digits
 
     raw = load_digits()
+    # values are 0 to 16
     grey = np.rint(raw.images * (255 / 16)).astype(np.uint8)
     images = np.repeat(grey.repeat(4, axis=1).repeat(4, axis=2)[..., None], 3, axis=3)
     order = canonical_order(images, raw.target)
@@ -128,7 +128,7 @@ def _cached(name: str) -> Parts:
 
 
 def _read_cache(name: str, path: Path) -> Parts | None:
-    """What lies in the cache; None if it is absent, cut short or foreign."""
+    """Return what lies in the cache; None if it is absent, cut short or foreign."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -145,6 +145,7 @@ def _read_cache(name: str, path: Path) -> Parts | None:
 
 
 def _decode(name: str, path: Path) -> Parts:
+    """Return what the data set's own files hold, and put it into the cache."""
     from safetensors.torch import save
 
     from snt_core.data import cifar

@@ -15,7 +15,7 @@ from snt_core.data.facts import Facts
 
 
 class Draw(NamedTuple):
-    """What one training step sees: `rows` (int64) of the split, at `step` of the run."""
+    """The images of one training step: `rows` (int64) of the split, at `step` of the run."""
 
     step: int
     epoch: int
@@ -25,7 +25,7 @@ class Draw(NamedTuple):
 class Images(Protocol):
     """A part of a data set, in memory (`Split`) or in files (`imagenet.Streamed`).
 
-    Whoever wants pixels asks for `tensors`, `batches` or `drawn`.
+    Whoever wants pixels asks for `tensors`, `batches` or `drawn`; `Split` says what each gives.
     """
 
     @property
@@ -48,7 +48,7 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class Split:
-    """`images` uint8 `N H W C`, `labels` int64 `N`, in memory."""
+    """Images in memory: `images` uint8 `N H W C`, `labels` int64 `N`."""
 
     images: Tensor
     labels: Tensor
@@ -60,21 +60,22 @@ class Split:
         return Split(self.images[rows], self.labels[rows])
 
     def to(self, device: str) -> Split:
+        """Return a copy on `device`, or the tensors themselves if they are there already."""
         return Split(self.images.to(device), self.labels.to(device))
 
     def tensors(self, n: int) -> Split:
-        """The first `n` images (or all, if there are fewer) in memory."""
+        """Return the first `n` images (or all, if there are fewer)."""
         return self[:n]
 
     def batches(self, size: int) -> Iterator[Split]:
-        """All images in order, the last batch as small as it is."""
+        """Yield all images in order, the last batch as small as it is."""
         for start in range(0, len(self), size):
             yield self[start : start + size]
 
     def drawn(
         self, draws: Iterable[Draw], name: str, seed: int, share: slice = slice(None)
     ) -> Iterator[Split]:
-        """For each draw this rank's `share` of its batch, augmented as `name` says.
+        """Yield for each draw this rank's `share` of its batch, augmented as `name` says.
 
         The whole batch is augmented first, so that ranks together see what one process would.
         """
@@ -83,15 +84,17 @@ class Split:
             # pinned, or the copy would wait until the card has done all that was sent to it
             rows = draw.rows.pin_memory() if self.images.is_cuda else draw.rows
             rows = rows.to(device, non_blocking=True)
+            # 1: the purpose; 0 is the order of the images (`training.fit`)
             images = augment(self.images[rows], name, generator(device, seed, 1, draw.step))
             yield Split(images[share], self.labels[rows][share])
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """`digest` names the exact pixels and labels, whatever files they came from.
+    """Three parts of a data set, with the facts about it.
 
-    For a streamed data set it names paths and sizes of files.
+    `digest` names the exact pixels and labels, whatever files they came from; for a streamed data
+    set it names paths and sizes of files.
     """
 
     name: str
@@ -102,12 +105,13 @@ class Dataset:
     digest: str
 
     def to(self, device: str) -> Dataset:
+        """Return the data set with its parts on `device`."""
         train, val, test = (part.to(device) for part in (self.train, self.val, self.test))
         return replace(self, train=train, val=val, test=test)
 
 
 def normalise(images: Tensor, facts: Facts) -> Tensor:
-    """uint8 `B H W C` to float `B C H W` (channels last in memory), standardised per channel."""
+    """Return uint8 `B H W C` as float `B C H W`, channels last in memory, each standardised."""
     mean, std = _mean_and_std(facts.mean, facts.std, images.device)
     return ((images - mean) / std).permute(0, 3, 1, 2)
 
@@ -116,5 +120,8 @@ def normalise(images: Tensor, facts: Facts) -> Tensor:
 def _mean_and_std(
     mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Of values 0 to 255, one for each channel; made once, since a card is waited for."""
+    """Return mean and deviation of each channel on the scale 0 to 255.
+
+    They are made once: to make them, the host waits for the card.
+    """
     return torch.tensor(mean, device=device) * 255, torch.tensor(std, device=device) * 255

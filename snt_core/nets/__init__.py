@@ -29,7 +29,7 @@ MODELS = {
 
 
 def build(model: str, variant: str, num_classes: int, seed: int) -> nn.Module:
-    """Fresh net; the same seed gives the same weights, and the global RNG is left alone.
+    """Return a fresh net; the same seed gives the same weights, and the global RNG is left alone.
 
     Raises:
         UserError: no such model, or it has no such variant.
@@ -41,6 +41,6 @@ def build(model: str, variant: str, num_classes: int, seed: int) -> nn.Module:
 
     import torch
 
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # the CPU's alone: nets are made there
         torch.manual_seed(seed)
         return getattr(home, function)(variant, num_classes)

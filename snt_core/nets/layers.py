@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,25 +25,27 @@ class ConvBN(nn.Sequential):
     def forward(
         self, x: Tensor, then: nn.Module | None = None, plus: Tensor | None = None
     ) -> Tensor:
-        """`then(norm(conv(x)) + plus)`; `B c_in H W` to `B c_out H/stride W/stride`."""
-        conv, norm = self
+        """Return `then(norm(conv(x)) + plus)`; `B c_in H W` to `B c_out H/stride W/stride`."""
+        conv, norm = self  # in training a BatchNorm; `fast.fold` puts an Identity in its place
         x = conv(x)
-        if self.fused and norm.training and (y := norm_act(x, norm, then, plus)) is not None:
-            return y
+        if self.fused and norm.training:
+            y = norm_act(x, cast(nn.BatchNorm2d, norm), then, plus)
+            if y is not None:
+                return y
         y = norm(x)
         y = y if plus is None else y + plus
         return y if then is None else then(y)
 
 
 def conv_bn(c_in: int, c_out: int, kernel: int, stride: int = 1) -> ConvBN:
-    """Convolution without bias (He-initialised for the fan out), then batch normalisation."""
+    """Return a convolution without bias, He-initialised for the fan out, and its normalisation."""
     conv = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return ConvBN(conv)
 
 
 def depthwise_bn(channels: int, kernel: int, stride: int = 1) -> ConvBN:
-    """As `conv_bn`, with one kernel for each channel."""
+    """Return a depthwise convolution without bias, He-initialised, and its normalisation."""
     conv = DepthwiseConv2d(channels, kernel, stride)
     # `fan_out` would count the outputs of all channels, but an input reaches those of its own only
     nn.init.kaiming_normal_(conv.weight, mode="fan_in", nonlinearity="relu")
@@ -65,6 +69,7 @@ class DepthwiseConv2d(nn.Conv2d):
         self.fused = False
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return `B C H/stride W/stride`."""
         stride = self.stride[0]
         weight = self.weight  # once: it may be computed on access, as when it is fake-quantized
         if self.fused and self.training and (y := depthwise(x, weight, stride)) is not None:

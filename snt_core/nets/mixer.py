@@ -20,7 +20,10 @@ VARIANTS = ("base", "preact", "snt", "snt-channels")
 
 
 def _mlp(width: int, hidden: int, variant: str, *, rows: int | None = None) -> nn.Sequential:
-    """`B rows width` to `B rows width` through `hidden`; with `rows`, those are the channels."""
+    """Return an MLP, `B rows width` to the same through `hidden`; with `rows`, those are channels.
+
+    Channels are what Eq. (1) has its triples for, before the first linear layer.
+    """
     channels, dim = (width, -1) if rows is None else (rows, 1)
     before = activation(variant, channels, dim=dim, plain=nn.GELU)
     return nn.Sequential(
@@ -34,7 +37,7 @@ def _mlp(width: int, hidden: int, variant: str, *, rows: int | None = None) -> n
 
 
 class MixerLayer(nn.Module):
-    """Token mixing, then channel mixing, each with a shortcut; `B N C` to `B N C`."""
+    """Token mixing and then channel mixing, each with a shortcut; `B N C` to `B N C`."""
 
     def __init__(self, tokens: int, width: int, mlp_dims: tuple[int, int], variant: str) -> None:
         super().__init__()
@@ -50,7 +53,7 @@ class MixerLayer(nn.Module):
 
 
 class Mixer(nn.Module):
-    """Patches, `depth` layers, mean over tokens, linear classifier.
+    """An MLP-Mixer: patches, `depth` layers, mean over tokens, linear classifier.
 
     Args:
         mlp_dims: hidden widths of token and channel mixing (the paper's D_S and D_C).
@@ -77,19 +80,19 @@ class Mixer(nn.Module):
         self.head = nn.Linear(width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`B 3 H W` to logits `B num_classes`."""
+        """Return the logits `B num_classes` of images `B 3 H W`."""
         tokens = self.patches(x).flatten(2).transpose(1, 2)  # B N C
         return self.head(self.norm(self.layers(tokens)).mean(dim=1))
 
 
 def mixer_s(variant: str, num_classes: int) -> Mixer:
-    """0.7 M parameters: 32x32 images, 64 tokens, width 128, D_S 64, D_C 512, 8 layers."""
+    """Return the paper's Mixer: 0.7 M parameters, 32x32 images, 64 tokens, width 128, 8 layers."""
     return Mixer(
         image_size=32,
         patch_size=4,
         width=128,
         depth=8,
-        mlp_dims=(64, 512),
+        mlp_dims=(64, 512),  # the paper's D_S and D_C
         variant=variant,
         num_classes=num_classes,
     )

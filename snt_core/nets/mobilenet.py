@@ -8,6 +8,9 @@ preact, snt:  act -> depthwise -> BN -> act -> pointwise -> BN   (one act before
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 from torch import Tensor, nn
 
 from snt_core.methods.transform import activation, is_preact
@@ -42,13 +45,16 @@ class Block(nn.Module):
         self.after = nn.Identity() if pre else activation(variant, c_out)
 
     def forward(self, x: Tensor, *, opened: bool = False, then: nn.Module | None = None) -> Tensor:
-        """With `opened`, `x` has passed `before`; `then` stands in the place of `after`."""
+        """Return `B c_out H/stride W/stride`.
+
+        With `opened`, `x` has passed `before` already; `then` stands in the place of `after`.
+        """
         x = self.depthwise(x if opened else self.before(x), then=self.between)
         return self.pointwise(x, then=self.after if then is None else then)
 
 
 class MobileNetV1(nn.Module):
-    """Stem, thirteen separable blocks from 32x32 to 2x2, mean over positions, classifier."""
+    """A stem, thirteen separable blocks from 32x32 to 2x2, mean over positions, classifier."""
 
     def __init__(self, variant: str, num_classes: int) -> None:
         super().__init__()
@@ -66,19 +72,20 @@ class MobileNetV1(nn.Module):
         self.head = nn.Linear(c_in, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`B 3 H W` to logits `B num_classes`."""
+        """Return the logits `B num_classes` of images `B 3 H W`."""
+        blocks = cast("Iterable[Block]", self.blocks)
         # Each activation goes to the normalisation that it follows, whichever block owns it, so
         # that both are one pass.
         if self.pre:
-            first, *others = [*(block.before for block in self.blocks), self.last_act]
+            first, *others = [*(block.before for block in blocks), self.last_act]
         else:
-            first, *others = [self.stem_act, *(block.after for block in self.blocks)]
+            first, *others = [self.stem_act, *(block.after for block in blocks)]
         x = self.stem(x, then=first)
-        for block, act in zip(self.blocks, others, strict=True):
+        for block, act in zip(blocks, others, strict=True):
             x = block(x, opened=True, then=act)
         return self.head(x.mean(dim=(2, 3)))
 
 
 def mobilenet_v1(variant: str, num_classes: int) -> MobileNetV1:
-    """4.2 M parameters with 1000 classes, 3.2 M with ten."""
+    """Return a MobileNet-V1: 4.2 M parameters with 1000 classes, 3.2 M with ten."""
     return MobileNetV1(variant, num_classes)

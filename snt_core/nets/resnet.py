@@ -32,15 +32,16 @@ class Block(nn.Module):
         self.after = nn.Identity() if pre else activation(variant, c_out)
 
     def forward(self, x: Tensor) -> Tensor:
+        # The shortcut takes x itself, not before(x), and so stays linear.
         y = self.conv1(self.before(x), then=self.between)
         return self.conv2(y, plus=self.shortcut(x), then=self.after)
 
 
 class ResNet(nn.Module):
-    """Stem, stages that each halve the size but the first, mean over positions, classifier.
+    """A stem, stages that each halve the size but the first, mean over positions, classifier.
 
     Args:
-        blocks: of a stage.
+        blocks: how many each stage has.
         widths: channels of each stage.
         imagenet: stem of 7x7 convolution and max pooling, each of stride 2, in place of 3x3.
     """
@@ -72,21 +73,21 @@ class ResNet(nn.Module):
         self.head = nn.Linear(c_in, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`B 3 H W` to logits `B num_classes`."""
+        """Return the logits `B num_classes` of images `B 3 H W`."""
         x = self.stages(self.stem_pool(self.stem(x, then=self.stem_act)))
         return self.head(self.last_act(x).mean(dim=(2, 3)))
 
 
 def resnet20(variant: str, num_classes: int) -> ResNet:
-    """0.27 M parameters, as in He et al. 2016, Table 6."""
+    """Return ResNet-20 for 32x32 images: 0.27 M parameters, as in He et al. 2016, Table 6."""
     return ResNet(3, (16, 32, 64), variant, num_classes)
 
 
 def resnet18(variant: str, num_classes: int) -> ResNet:
-    """11.7 M parameters with 1000 classes; for 224x224 images (He et al. 2016, Table 1)."""
+    """Return ResNet-18 for 224x224 images (He et al. 2016, Table 1): 11.7 M with 1000 classes."""
     return ResNet(2, (64, 128, 256, 512), variant, num_classes, imagenet=True)
 
 
 def resnet18_cifar(variant: str, num_classes: int) -> ResNet:
-    """11.2 M parameters; ResNet-18 with ResNet-20's stem, for 32x32 images."""
+    """Return ResNet-18 with ResNet-20's stem, for 32x32 images: 11.2 M parameters."""
     return ResNet(2, (64, 128, 256, 512), variant, num_classes)

@@ -19,7 +19,7 @@ VIT_B16 = "vit_base_patch16_224"
 
 
 def vit_tiny(variant: str, num_classes: int) -> nn.Module:
-    """5.4 M parameters: 32x32 images, 64 tokens and a class token, width 192, depth 12, 3 heads."""
+    """Return a ViT of 5.4 M parameters for 32x32 images: 64 tokens and a class token, depth 12."""
     net = _timm().models.VisionTransformer(
         img_size=32,
         patch_size=4,
@@ -36,14 +36,14 @@ def vit_tiny(variant: str, num_classes: int) -> nn.Module:
 
 
 def vit_b16(variant: str, num_classes: int) -> nn.Module:
-    """86.6 M parameters with 1000 classes, for 224x224 images; random weights."""
+    """Return ViT-B/16 for 224x224 images, 86.6 M parameters with 1000 classes; random weights."""
     return _timm().create_model(VIT_B16, num_classes=num_classes)
 
 
 def load_checkpoint(
     name_or_path: str | Path, *, revision: str | None = None, num_classes: int = 1000
 ) -> nn.Module:
-    """Trained net from safetensors, in eval mode; pickles are never opened.
+    """Return a trained net from safetensors, in eval mode; pickles are never opened.
 
     Args:
         name_or_path: a `.safetensors` file, or the name of a checkpoint that timm knows, such as
@@ -71,6 +71,7 @@ def load_checkpoint(
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
+        # torch's first line says only that the state dict does not fit
         odd = shorten(str(error).partition("\n")[2], 160, placeholder=" ...")
         raise UserError(
             f"{name_or_path} is no {architecture} with {num_classes} classes: {odd}"
@@ -79,7 +80,7 @@ def load_checkpoint(
 
 
 def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
-    """Architecture and weights of a local file."""
+    """Return the architecture and the weights of a local file."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -91,7 +92,7 @@ def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
 
 
 def _fetch(name: str, revision: str | None) -> dict[str, Tensor]:
-    """Weights of one of timm's checkpoints from the hub."""
+    """Return the weights of one of timm's checkpoints from the hub."""
     timm = _timm()
     if not timm.is_model_pretrained(name):
         raise UserError(f"'{name}' is neither a .safetensors file nor a checkpoint that timm knows")

@@ -5,7 +5,7 @@ Every module of this folder that has a function `runs` is one, so that adding on
     runs(profile, seeds, **options) -> [Spec]   what it runs
     table(records) -> DataFrame                 a row for each number that its figure shows
     figure(table) -> Figure
-    CLAIMS = {"id": Claim(...)}                 the tests of the paper's claims that it bears on
+    CLAIMS = {"claim": {"id": Assertion(...)}}  how the assertions of its claims are tested
 
 Where an artefact has several parts (backbones, say), an option names one; empty means all. Each
 part is published at the best profile that it has.
@@ -24,7 +24,7 @@ from snt_core import paper
 from snt_core.common.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from snt_core.paper.evidence import Claim
+    from snt_core.paper.evidence import Assertion
 
 PARTS = ("backbone", "method", "about")  # options that name a part of an artefact
 
@@ -59,10 +59,10 @@ def artefact(name: str) -> Any:
 
 
 @cache
-def claims() -> dict[str, tuple[str, Claim]]:
-    """Return, for each claim that has a test, its artefact's name and the test."""
+def claims() -> dict[str, tuple[str, dict[str, Assertion]]]:
+    """Return, for each claim that is tested, its artefact's name and its assertions."""
     return {
-        identifier: (name, claim)
+        claim: (name, assertions)
         for name, module in artefacts().items()
-        for identifier, claim in getattr(module, "CLAIMS", {}).items()
+        for claim, assertions in getattr(module, "CLAIMS", {}).items()
     }

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from snt_core.common.checks import all_or_one
 from snt_core.paper import quantized
 from snt_core.paper.evidence import frame
-from snt_core.paper.looks import COLOURS, MARKERS, canvas
+from snt_core.paper.looks import COLOURS, MARKERS, canvas, or_absent
 from snt_core.paper.profiles import Profile
 from snt_core.paper.recipes import BACKBONES, LABELS, lambda_max, ptq, static, training
 from snt_core.runs.kinds.train import TrainSpec
@@ -75,8 +75,8 @@ def _architectures(profile: Profile, seed: int) -> list[Net]:
 def lambda_settings(records: Iterable[Record]) -> pd.DataFrame:
     """Return a row per net and setting of the measurement: images, mode, lambda_max."""
     rows = frame(records, "lambda_max")
-    setting = "N = " + rows.n_samples.astype(str) + ", " + rows.bn_mode + " mode"
-    return rows.assign(setting=setting)
+    settings = [f"N = {row.n_samples}, {row.bn_mode} mode" for row in rows.itertuples()]
+    return rows.assign(setting=settings)
 
 
 def observers(records: Iterable[Record]) -> pd.DataFrame:
@@ -106,6 +106,7 @@ def _setting(net: Net) -> str:
     return f"rho {rho:g}" if rho else f"{BACKBONES[net.model]}, {net.variant}"
 
 
+@or_absent
 def figure(table: pd.DataFrame, columns: dict[str, str]) -> Figure:
     """Draw a row of dots per setting, a panel per column; `columns` maps them to their labels."""
     figure = canvas(9, 0.9 + 0.34 * table.setting.nunique())

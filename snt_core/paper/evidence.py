@@ -1,16 +1,16 @@
-"""Records as tables, and what the tests of claims share: a finding, gaps, words for them."""
+"""Records as tables, and how an assertion of the paper asks for its evidence."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from snt_core.paper.recipes import LABELS
-from snt_core.paper.statistics import Interval, bootstrap
+from snt_core.paper.statistics import Interval
 from snt_core.runs.kinds import spec_class
 from snt_core.runs.record import ABOUT, Record
+from snt_core.runs.spec import Spec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,79 +47,51 @@ def means(frame: pd.DataFrame, keys: list[str], columns: list[str]) -> pd.DataFr
     return frame.groupby(keys, as_index=False)[columns].mean()
 
 
-# claims' tests -------------------------------------------------------------------------------
+# assertions ----------------------------------------------------------------------------------
 
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """Outcome of a claim's test: do all signs hold, by how much, in words.
-
-    `gaps` are the differences that must be above zero, `effect` the one that is shown.
-    """
-
-    holds: bool
-    effect: Interval
-    gaps: Sequence[Interval]
-    unit: str
-    text: str
+Reads = Callable[[Spec], bool]
 
 
 class Untestable(Exception):
-    """The records do not let the claim's test be made; the message says why."""
+    """The records do not let the assertion be tested; the message says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
-    """A claim's test with the approaches and kinds of run that it reads.
+class Assertion:
+    """How one assertion of a claim is tested. What it says stands in `data/paper/claims.yml`.
 
-    Without `approaches` the test takes whatever runs are there and says itself when they do not do.
-    `parts` are the options of the artefact under which the test is made, each by itself.
+    Attributes:
+        effect: from records to the quantity, its interval and the number of seeds.
+        reads: the runs that it needs. A seed counts where each of them has its record.
+        approaches: whose runs; empty for all.
+        part: the options of the artefact that name the part it belongs to.
+        allowed: where the whole interval must lie. Above zero: a sign.
+        log: the quantity is the logarithm of a quotient, which is what readers are shown.
+        trained: training varies it, so that one seed settles nothing.
+        whole: a seed counts only with all runs; else whatever is there is taken.
     """
 
-    test: Callable[[Sequence[Record]], Finding]
-    approaches: tuple[str, ...]
-    kinds: tuple[str, ...]
-    parts: tuple[dict[str, str], ...] = ({},)
+    effect: Callable[[Sequence[Record]], Interval]
+    reads: Reads
+    approaches: tuple[str, ...] = ()
+    part: Mapping[str, str] = field(default_factory=dict)
+    allowed: tuple[float, float] = (0.0, math.inf)
+    log: bool = False
+    trained: bool = True
+    whole: bool = True
+
+    def speaks_of(self, spec: Spec) -> bool:
+        """Whether the run is one that the assertion needs."""
+        return self.reads(spec) and (not self.approaches or spec.net.approach in self.approaches)
 
 
-def backbones(*names: str, **more: str) -> tuple[dict[str, str], ...]:
-    """Return the parts of a claim about several backbones."""
-    return tuple({"backbone": name, **more} for name in names)
-
-
-def by_approach(frame: pd.DataFrame, column: str) -> dict[str, float]:
-    """Return the mean over seeds of each approach."""
-    found: dict[str, float] = frame.groupby("approach")[column].mean().to_dict()
-    return found
-
-
-def gap(frame: pd.DataFrame, better: str, worse: str, column: str = "correct") -> Interval:
-    """Return the mean of `column` (per test image) of one approach above another's, in points."""
-    by = frame.set_index(["approach", "seed"])[column]
-    seeds = sorted(set(by[better].index) & set(by[worse].index))
-    return bootstrap(
-        [100 * (by[better, s].astype(float) - by[worse, s].astype(float)) for s in seeds]
+def of(*kinds: str, **fields: Any) -> Reads:
+    """Return whether a run is of one of `kinds` and has the given fields where it has them."""
+    return lambda spec: (
+        spec.kind in kinds and all(getattr(spec, k, v) == v for k, v in fields.items())
     )
 
 
-def paired(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Return a row per seed, a column per approach."""
-    return frame.pivot_table(index="seed", columns="approach", values=column)
-
-
-def rises(values: Sequence[float]) -> bool:
-    """Whether each value is above the one before it."""
-    return all(a < b for a, b in pairwise(values))
-
-
-def chain(values: dict[str, float], order: Sequence[str], digits: int) -> str:
-    """Return approaches with their values, in `order`, as words."""
-    return ", ".join(f"{LABELS[a]} {values[a]:.{digits}f}" for a in order)
-
-
-def image_drops(frame: pd.DataFrame, pruned: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per net: `drop`, for each test image the mean over `pruned` of what it lost."""
-    keys = ["approach", "seed"]
-    dense = frame[frame.sparsity == 0].set_index(keys).correct
-    kept = pruned.groupby(keys).correct.agg(lambda c: sum(x.astype(float) for x in c) / len(c))
-    return (dense.map(lambda c: c.astype(float)) - kept).rename("drop").reset_index()
+def either(*reads: Reads) -> Reads:
+    """Return whether a run is read by any of `reads`."""
+    return lambda spec: any(read(spec) for read in reads)

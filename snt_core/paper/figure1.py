@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from snt_core.paper.evidence import Claim, Finding, chain, frame, paired
-from snt_core.paper.looks import canvas, lines
+from snt_core.paper.effects import Effect, difference
+from snt_core.paper.evidence import Assertion, frame, of
+from snt_core.paper.looks import canvas, lines, or_absent
 from snt_core.paper.profiles import Profile
 from snt_core.paper.recipes import training
-from snt_core.paper.statistics import over_seeds
+from snt_core.paper.statistics import Interval, over_seeds
 from snt_core.runs.kinds.pca import SHARE, PCASpec
 from snt_core.runs.record import Record
 from snt_core.runs.spec import Spec
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 ORDER = ("adam", "sam")
 TITLES = {"ffn": "feed-forward", "qkv": "query, key, value"}
-LEAD = 0.10  # what SAM's feed-forward weights must explain more
 
 
 def runs(profile: Profile, seeds: Iterable[int]) -> list[Spec]:
@@ -56,6 +56,7 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
     return long.astype({"components": float, "explained": float})
 
 
+@or_absent
 def figure(table: pd.DataFrame) -> Figure:
     """Draw cumulative explained variance over the share of components, FFN and QKV."""
     figure = canvas(9, 3.8)
@@ -68,24 +69,25 @@ def figure(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def pca(records: Sequence[Record]) -> Finding:
-    """Test that at 26 % of the width SAM's FFN explains 0.10 more; QKV at least as much as FFN."""
+def _ffn_lead(records: Sequence[Record]) -> Interval:
     rows = ranks(records)
-    rows = rows[rows.approach.isin(ORDER)]  # without the nets before training
-    ffn, qkv = (paired(rows[rows.part == part], "explained") for part in ("ffn", "qkv"))
-    lead = (ffn["sam"] - ffn["adam"]).to_numpy()
-    lower = bool((qkv >= ffn).all(axis=None))
-    return Finding(
-        holds=bool((lead >= LEAD).all()) and lower,
-        effect=over_seeds(lead),
-        gaps=[],
-        unit="of the variance of FFN weights, SAM above ADAM",
-        text=(
-            f"explained at 26 % of the width: FFN {chain(ffn.mean().to_dict(), ORDER, 3)}, QKV "
-            f"{chain(qkv.mean().to_dict(), ORDER, 3)}; QKV is {'' if lower else 'not '}at least "
-            f"FFN for each"
-        ),
-    )
+    return difference(rows[rows.part == "ffn"], "explained", "sam", "adam")
 
 
-CLAIMS = {"pca": Claim(test=pca, approaches=ORDER, kinds=("pca",))}
+def _qkv_lead(approach: str) -> Effect:
+    def effect(records: Sequence[Record]) -> Interval:
+        rows = ranks(records)
+        rows = rows[rows.approach == approach]
+        by = rows.pivot_table(index="seed", columns="part", values="explained")
+        return over_seeds((by["qkv"] - by["ffn"]).to_numpy())
+
+    return effect
+
+
+CLAIMS = {
+    "pca": {
+        "ffn": Assertion(effect=_ffn_lead, reads=of("pca"), approaches=ORDER),
+        "qkv-sam": Assertion(effect=_qkv_lead("sam"), reads=of("pca"), approaches=("sam",)),
+        "qkv-adam": Assertion(effect=_qkv_lead("adam"), reads=of("pca"), approaches=("adam",)),
+    }
+}

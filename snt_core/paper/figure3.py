@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from snt_core.methods.curvature.smoothing import smooth
-from snt_core.paper.evidence import Claim, Finding, chain, frame, paired
-from snt_core.paper.looks import COLOURS, DASHES, canvas
+from snt_core.paper.effects import Effect, difference
+from snt_core.paper.evidence import Assertion, frame, of
+from snt_core.paper.looks import COLOURS, DASHES, absent, canvas, or_absent
 from snt_core.paper.profiles import Profile
 from snt_core.paper.recipes import LABELS, THREE, training
-from snt_core.paper.statistics import over_seeds
+from snt_core.paper.statistics import Interval
 from snt_core.runs.kinds.density import DensitySpec
 from snt_core.runs.kinds.entropy import EntropySpec
 from snt_core.runs.kinds.surface import SurfaceSpec
@@ -56,6 +57,7 @@ def traces(records: Iterable[Record]) -> pd.DataFrame:
     return frame(records, "density")
 
 
+@or_absent
 def figure(table: pd.DataFrame) -> Figure:
     """Draw the share of each 4-bit code, of weights and of activations."""
     figure = canvas(9, 3.6)
@@ -79,11 +81,13 @@ def surface_figure(records: Iterable[Record]) -> Figure:
     from matplotlib.colors import LogNorm
 
     first = frame(records, "surface").drop_duplicates("approach").set_index("approach")
+    if first.empty:
+        return absent("no loss surface was measured yet")
     order = [a for a in ORDER if a in first.index]
     figure = canvas(9.5, 3.3)
     losses = np.stack([np.asarray(first.loc[a].losses) for a in order])
     levels = np.geomspace(max(losses.min(), 1e-3), losses.max(), 16)
-    axes = figure.subplots(1, len(order), sharey=True)
+    axes = figure.subplots(1, len(order), sharey=True, squeeze=False)[0]
     for ax, approach, loss in zip(axes, order, losses, strict=True):
         row = first.loc[approach]
         look = {"levels": levels, "norm": LogNorm(levels[0], levels[-1]), "cmap": "viridis"}
@@ -94,6 +98,7 @@ def surface_figure(records: Iterable[Record]) -> Figure:
     return figure
 
 
+@or_absent
 def spectrum_figure(traces: pd.DataFrame) -> Figure:
     """Draw the Hessian's spectral density: Ritz values smoothed, both axes nearly logarithmic."""
     figure = canvas(7.5, 3.8)
@@ -110,21 +115,17 @@ def spectrum_figure(traces: pd.DataFrame) -> Figure:
     return figure
 
 
-def entropy(records: Sequence[Record]) -> Finding:
-    """Test that codes of weights and of activations have more entropy in ARCH, in every seed."""
-    parts = {part: paired(rows, "entropy") for part, rows in table(records).groupby("part")}
-    gains = {part: (by["arch"] - by["adam"]).to_numpy() for part, by in parts.items()}
-    least = min(gains, key=lambda part: gains[part].mean())
-    words = (
-        f"{part} {chain(by.mean().to_dict(), ('adam', 'arch'), 3)}" for part, by in parts.items()
-    )
-    return Finding(
-        holds=all((gain > 0).all() for gain in gains.values()),
-        effect=over_seeds(gains[least]),
-        gaps=[over_seeds(gain) for gain in gains.values()],
-        unit=f"bits of entropy of 4-bit codes of {least}, ARCH above ADAM",
-        text=f"mean entropy of 4-bit codes in bits: {'; '.join(words)}",
-    )
+def _evenness(part: str) -> Effect:
+    def effect(records: Sequence[Record]) -> Interval:
+        rows = table(records)
+        return difference(rows[rows.part == part], "entropy", "arch", "adam")
+
+    return effect
 
 
-CLAIMS = {"entropy": Claim(test=entropy, approaches=("adam", "arch"), kinds=("entropy",))}
+CLAIMS = {
+    "entropy": {
+        part: Assertion(effect=_evenness(part), reads=of("entropy"), approaches=("adam", "arch"))
+        for part in ("weights", "activations")
+    }
+}

@@ -7,17 +7,9 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from snt_core.common.checks import all_or_one
-from snt_core.paper.evidence import (
-    Claim,
-    Finding,
-    backbones,
-    by_approach,
-    chain,
-    frame,
-    gap,
-    image_drops,
-)
-from snt_core.paper.looks import canvas, lines
+from snt_core.paper.effects import drops_more, keeps_more
+from snt_core.paper.evidence import Assertion, frame, of
+from snt_core.paper.looks import canvas, lines, or_absent
 from snt_core.paper.profiles import Profile
 from snt_core.paper.recipes import THREE, retraining, sharpness, training
 from snt_core.runs.kinds.imp import IMPSpec
@@ -65,6 +57,7 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
     return frame(records, "one_shot", "imp")
 
 
+@or_absent
 def figure(table: pd.DataFrame) -> Figure:
     """Draw test top-1, and the drop from the dense net, over sparsity."""
     figure = canvas(9, 3.8)
@@ -76,86 +69,40 @@ def figure(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def one_shot(records: Sequence[Record]) -> Finding:
-    """Test that SAM's mean drop is the smallest, and ARCH's is under base's at 60-90 %."""
-    sweep = frame(records, "one_shot")
-    low, high = sweep[sweep.sparsity.between(0.05, 0.95)], sweep[sweep.sparsity.between(0.55, 0.95)]
-    mean, far = by_approach(low, "drop"), by_approach(high, "drop")
-    each = high.pivot_table(index="sparsity", columns="approach", values="drop")
-    best = mean["sam"] < min(mean["adam"], mean["arch"])
-    keeps = bool((each["arch"] < each["adam"]).all())
-    drops, far_drops = image_drops(sweep, low), image_drops(sweep, high)
-    effect = gap(drops, "adam", "sam", "drop")
-    return Finding(
-        holds=best and keeps,
-        effect=effect,
-        gaps=[effect, gap(drops, "arch", "sam", "drop"), gap(far_drops, "adam", "arch", "drop")],
-        unit="points of mean drop, ADAM above SAM",
-        text=(
-            f"mean drop over 10-90 %: {chain(mean, ORDER, 2)} points, SAM's is "
-            f"{'' if best else 'not '}the smallest; at 60-90 % ARCH {far['arch']:.2f} against ADAM "
-            f"{far['adam']:.2f}, {'under it' if keeps else 'not under it'} at every sparsity"
-        ),
-    )
-
-
-def imp_mixer(records: Sequence[Record]) -> Finding:
-    """Test that iterative pruning leaves ARCH above base and SAM, on average over 10-90 %."""
-    sweep = frame(records, "imp")
-    sweep = sweep[sweep.sparsity > 0]
-    top1 = by_approach(sweep, "top1")
-    keys = ["approach", "seed"]
-    kept = sweep.groupby(keys).correct.agg(lambda c: sum(x.astype(float) for x in c) / len(c))
-    kept = kept.reset_index()
-    gaps = [gap(kept, "arch", rival) for rival in ("adam", "sam")]
-    return Finding(
-        holds=all(found.mean > 0 for found in gaps),
-        effect=gaps[0],
-        gaps=gaps,
-        unit="points of mean top-1 over 10-90 %, ARCH above ADAM",
-        text=(
-            f"mean top-1 over the sparsities: {chain(top1, ORDER, 2)}; ARCH is {gaps[0].mean:+.2f} "
-            f"from ADAM and {gaps[1].mean:+.2f} from SAM"
-        ),
-    )
-
-
-def imp_resnet(records: Sequence[Record]) -> Finding:
-    """Test that ARCH's drop is at most base's at six of nine sparsities or more."""
-    sweep = frame(records, "imp")
-    pruned = sweep[sweep.sparsity > 0]
-    each = pruned.pivot_table(index="sparsity", columns="approach", values="drop")
-    kept = int((each["arch"] <= each["adam"]).sum())
-    effect = gap(image_drops(sweep, pruned), "adam", "arch", "drop")
-    return Finding(
-        holds=kept * 9 >= 6 * len(each),
-        effect=effect,
-        gaps=[effect],
-        unit="points of mean drop, ADAM above ARCH",
-        text=(
-            f"ARCH's drop is at most ADAM's at {kept} of {len(each)} sparsities; mean drop "
-            f"{chain(by_approach(pruned, 'drop'), ('adam', 'arch'), 2)} points"
-        ),
-    )
+def _one_shot(model: str) -> dict[str, Assertion]:
+    part = {"backbone": model, "method": "one-shot"}
+    return {
+        f"{less}-{more}-{model}": Assertion(
+            effect=drops_more(more, less, "one_shot", sparsities),
+            reads=of("one_shot"),
+            approaches=(more, less),
+            part=part,
+        )
+        for more, less, sparsities in (
+            ("adam", "sam", (0.0, 0.9)),
+            ("arch", "sam", (0.0, 0.9)),
+            ("adam", "arch", (0.5, 0.9)),
+        )
+    }
 
 
 CLAIMS = {
-    "imp-mixer": Claim(
-        test=imp_mixer,
-        approaches=ORDER,
-        kinds=("imp",),
-        parts=backbones("mixer_s", method="iterative"),
-    ),
-    "imp-resnet": Claim(
-        test=imp_resnet,
-        approaches=("adam", "arch"),
-        kinds=("imp",),
-        parts=backbones("resnet20", method="iterative"),
-    ),
-    "one-shot": Claim(
-        test=one_shot,
-        approaches=ORDER,
-        kinds=("one_shot",),
-        parts=backbones("resnet20", "mixer_s", method="one-shot"),
-    ),
+    "imp-mixer": {
+        f"top1-{rival}": Assertion(
+            effect=keeps_more("arch", rival, "imp"),
+            reads=of("imp"),
+            approaches=("arch", rival),
+            part={"backbone": "mixer_s", "method": "iterative"},
+        )
+        for rival in ("adam", "sam")
+    },
+    "imp-resnet": {
+        "drop": Assertion(
+            effect=drops_more("adam", "arch", "imp"),
+            reads=of("imp"),
+            approaches=("adam", "arch"),
+            part={"backbone": "resnet20", "method": "iterative"},
+        )
+    },
+    "one-shot": {k: v for model in PRUNED for k, v in _one_shot(model).items()},
 }

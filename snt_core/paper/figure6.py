@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from snt_core.paper import quantized
-from snt_core.paper.evidence import Claim, Finding, by_approach, chain, frame, gap
-from snt_core.paper.looks import canvas, lines
+from snt_core.paper.effects import higher, quotient
+from snt_core.paper.evidence import Assertion, Untestable, frame, of
+from snt_core.paper.looks import canvas, lines, or_absent
 from snt_core.paper.profiles import Profile
 from snt_core.paper.recipes import THREE, ptq, training
+from snt_core.paper.statistics import Interval
 from snt_core.runs.record import Record
 from snt_core.runs.spec import Spec
 
@@ -34,6 +36,7 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
     return frame(records, "ptq", table="curve")
 
 
+@or_absent
 def figure(table: pd.DataFrame) -> Figure:
     """Draw validation top-1 while a quantized net is fine-tuned, over its one epoch."""
     figure = canvas(6.4, 3.8)
@@ -41,29 +44,6 @@ def figure(table: pd.DataFrame) -> Figure:
     lines(ax, table, "epoch", "val_top1")
     ax.set(xlabel="epochs of fine-tuning", ylabel="validation top-1 (%)")
     return figure
-
-
-def ptq_curves(records: Sequence[Record]) -> Finding:
-    """Test equal speed (steps to 95 % of the gain within 25 %), and that SAM ends highest."""
-    speed = table(records).groupby(["approach", "seed"])
-    speed = speed.apply(steps_to_95, include_groups=False).rename("steps").reset_index()
-    steps, nets = by_approach(speed, "steps"), quantized.per_tensor(records, "ptq")
-    end = by_approach(nets, "after")
-    gained = bool(speed.steps.notna().all())  # without a gain there is no speed
-    same = gained and max(steps.values()) <= ALIKE * min(steps.values())
-    first = end["sam"] > max(end["adam"], end["arch"])
-    lead = [gap(nets, "sam", rival) for rival in ("adam", "arch")]
-    return Finding(
-        holds=same and first,
-        effect=min(lead, key=lambda found: found.mean),
-        gaps=lead,
-        unit="points of W4 top-1, SAM above the better of the others",
-        text=(
-            f"steps to 95 % of the gain: {chain(steps, ORDER, 0)}, "
-            f"{'within' if same else 'not within'} 25 % of one another; W4 top-1 at the end: "
-            f"{chain(end, ORDER, 2)}, SAM's is {'' if first else 'not '}the highest"
-        ),
-    )
 
 
 def steps_to_95(curve: pd.DataFrame) -> float:
@@ -80,4 +60,30 @@ def steps_to_95(curve: pd.DataFrame) -> float:
     return float(np.interp(goal, top1[i - 1 : i + 1], step[i - 1 : i + 1]))
 
 
-CLAIMS = {"ptq-curves": Claim(test=ptq_curves, approaches=ORDER, kinds=("ptq",))}
+def _speeds(records: Sequence[Record]) -> Interval:
+    """The logarithm of the slowest approach's steps over the fastest's."""
+    curves = table(records).groupby(["approach", "seed"])
+    steps = curves.apply(steps_to_95, include_groups=False).rename("steps").reset_index()
+    if steps.steps.isna().any():
+        raise Untestable("a curve gains nothing, and there is no speed of that")
+    mean = steps.groupby("approach").steps.mean()
+    return quotient(steps, "steps", str(mean.idxmax()), str(mean.idxmin()))
+
+
+CLAIMS = {
+    "ptq-curves": {
+        "speed": Assertion(
+            effect=_speeds,
+            reads=of("ptq"),
+            approaches=ORDER,
+            allowed=(-math.log(ALIKE), math.log(ALIKE)),
+            log=True,
+        ),
+        **{
+            f"end-{rival}": Assertion(
+                effect=higher("sam", rival), reads=of("ptq"), approaches=("sam", rival)
+            )
+            for rival in ("adam", "arch")
+        },
+    }
+}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from snt_core.paper.recipes import LABELS
 
@@ -10,6 +12,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+P = ParamSpec("P")
 
 # Colour-blind safe (Okabe and Ito) and told apart by marker and dash as well.
 COLOURS = {
@@ -50,6 +54,26 @@ def canvas(width: float, height: float, *, layout: Any = "constrained") -> Figur
     from matplotlib.figure import Figure  # not at the top: the command line starts without it
 
     return Figure(figsize=(width, height), layout=layout)
+
+
+def absent(why: str) -> Figure:
+    """Return a line of text in the place of a figure that nothing was recorded for."""
+    figure = canvas(6, 0.6, layout=None)
+    figure.text(0.5, 0.5, why, ha="center", va="center")
+    return figure
+
+
+def or_absent(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Return a drawing function that says so where the table, its first argument, is empty."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **options: P.kwargs) -> Figure:
+        table: Any = args[0]
+        return (
+            absent("nothing was recorded for this yet") if table.empty else draw(*args, **options)
+        )
+
+    return drawn
 
 
 def lines(ax: Axes, frame: pd.DataFrame, x: str, y: str, *, mark: bool = True) -> None:

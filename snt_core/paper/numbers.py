@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from snt_core.common.files import paper_dir
 
@@ -12,12 +12,26 @@ if TYPE_CHECKING:
 
 
 @cache
-def claims() -> dict[str, dict[str, str]]:
-    """Return where, says and test of each claim, by its id, in the paper's order."""
+def claims() -> dict[str, dict[str, Any]]:
+    """Return where, says and assertions of each claim, by its id, in the paper's order."""
     import yaml
 
     entries = yaml.safe_load((paper_dir() / "claims.yml").read_text(encoding="utf-8"))
     return {entry["id"]: entry for entry in entries}
+
+
+def changes() -> list[str]:
+    """Return what was changed in the claims, when and why: the log at the head of their file."""
+    lines = (paper_dir() / "claims.yml").read_text(encoding="utf-8").splitlines()
+    head = [line[2:] for line in lines[: lines.index(next(x for x in lines if x[:1] == "-"))]]
+    log = head[head.index("Changes:") + 1 :]
+    entries: list[str] = []
+    for line in log:
+        if line[:1] != " ":
+            entries.append(line)
+        else:
+            entries[-1] += f" {line.strip()}"
+    return entries
 
 
 def table2() -> pd.DataFrame:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from snt_core.common.checks import all_or_one
 from snt_core.paper import figure5, table2, table3, table4
-from snt_core.paper.evidence import NET, Claim, Finding, Untestable, backbones, frame
-from snt_core.paper.looks import COLOURS, MARKERS, canvas
+from snt_core.paper.effects import Effect
+from snt_core.paper.evidence import NET, Assertion, Untestable, frame
+from snt_core.paper.looks import COLOURS, MARKERS, absent, canvas
 from snt_core.paper.profiles import Profile
 from snt_core.paper.quantized import quantized
 from snt_core.paper.recipes import LABELS, lambda_max
 from snt_core.paper.statistics import Interval, rank_correlation
-from snt_core.runs.identity import run_id
 from snt_core.runs.record import Record
 from snt_core.runs.spec import Spec
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SPARSITIES = (0.5, 0.7)  # below little is lost, above nearly all: neither tells nets apart
+TUNED = ", fine-tuned"  # ends the name of a compression that training mended
 BACKBONES = (*table3.DATA, "vit")
 
 
@@ -83,9 +85,9 @@ def _rounded(records: list[Record]) -> pd.DataFrame:
     if rows.empty or dense.empty:
         return pd.DataFrame()
     rows = rows.merge(dense, on=NET)
-    names = rows.apply(_bits, axis=1)
+    names = pd.Series([_bits(row) for row in rows.itertuples()], index=rows.index, dtype=str)
     plain = rows.assign(drop=rows.top1 - rows.before, compression=names)
-    mended = rows.assign(drop=rows.top1 - rows.after, compression=names + ", fine-tuned")
+    mended = rows.assign(drop=rows.top1 - rows.after, compression=names + TUNED)
     return pd.concat([plain, mended[mended.trained]])
 
 
@@ -121,9 +123,7 @@ def _bits(row: Any) -> str:
 def figure(table: pd.DataFrame) -> Figure:
     """Draw accuracy lost over lambda_max: a mark per net, a panel per compression."""
     if table.empty:
-        figure = canvas(6, 0.6, layout=None)
-        figure.text(0.5, 0.5, r"no net whose $\lambda_{\max}$ converged", ha="center", va="center")
-        return figure
+        return absent(r"no net whose $\lambda_{\max}$ converged")
     compressions = sorted(set(table.compression))
     rows = -(-len(compressions) // 3)
     figure = canvas(9.5, 2.7 * rows)
@@ -141,31 +141,42 @@ def figure(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def proxy(records: Sequence[Record]) -> Finding:
-    """Test that the sharper net loses more accuracy, whatever the compression."""
-    points = table(records)
-    strata: dict[str, dict[str, tuple[float, float]]] = {}
-    for row in points.itertuples():
-        stratum = strata.setdefault(f"{row.data}, {row.compression}", {})
-        stratum[f"{row.data} {row.approach} {row.seed}"] = (row.lambda_max, row.drop)
-    try:
-        found = rank_correlation(strata)
-    except ValueError as error:
-        raise Untestable(str(error)) from error
-    if not np.isfinite(found.mean):
-        raise Untestable("all drops or all eigenvalues are equal")
-    seeds = points.seed.nunique()
-    left_out = len({run_id(r.spec.net) for r in records}) - found.seeds
-    without = f"; {left_out} left out, diverged or without a settled lambda_max" if left_out else ""
-    effect = Interval(found.mean, found.low, found.high, seeds)
-    return Finding(
-        holds=found.mean > 0,
-        effect=effect,
-        gaps=[effect],
-        unit="Spearman's rho of lambda_max and accuracy drop",
-        text=f"{found.seeds} nets, {len(strata)} compressions, {len(points)} points; ranks are "
-        f"taken within each compression and data set{without}",
+def _correlation(*, tuned: bool) -> Effect:
+    """Return Spearman's rho of lambda_max and accuracy lost, ranks taken within a compression.
+
+    Of compressions that nothing was trained after, or of those that were fine-tuned.
+    """
+
+    def effect(records: Sequence[Record]) -> Interval:
+        points = table(records)
+        points = points[points.compression.str.endswith(TUNED) == tuned]
+        strata: dict[str, dict[str, tuple[float, float]]] = {}
+        for row in points.itertuples():
+            stratum = strata.setdefault(f"{row.data}, {row.compression}", {})
+            stratum[f"{row.data} {row.approach} {row.seed}"] = (row.lambda_max, row.drop)
+        try:
+            found = rank_correlation(strata)
+        except ValueError as error:
+            raise Untestable(str(error)) from error
+        if not np.isfinite(found.mean):
+            raise Untestable("all drops or all eigenvalues are equal")
+        return replace(found, seeds=points.seed.nunique())
+
+    return effect
+
+
+def _assertion(model: str, *, tuned: bool) -> Assertion:
+    return Assertion(
+        effect=_correlation(tuned=tuned),
+        reads=lambda spec: True,
+        part={"backbone": model},
+        whole=False,
     )
 
 
-CLAIMS = {"proxy": Claim(test=proxy, approaches=(), kinds=(), parts=backbones(*BACKBONES))}
+CLAIMS = {
+    "proxy": {
+        **{model: _assertion(model, tuned=False) for model in BACKBONES},
+        **{f"{model}-tuned": _assertion(model, tuned=True) for model in table3.DATA},
+    }
+}

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from typing import Any
 
 from snt_core.common.errors import UserError
-from snt_core.paper.artefacts import artefact
+from snt_core.paper.artefacts import artefact, artefacts
 from snt_core.paper.profiles import BEST_FIRST, PROFILES, PUBLISHED, Profile, profile_named
 from snt_core.runs.identity import record_name
 from snt_core.runs.record import Record
@@ -144,3 +144,39 @@ def reproduce(
         made = run_all(missing, place, profile=found.profile.name)
         there |= {record.spec: record for record in made}
     return replace(found, records=[there[spec] for spec in found.specs if spec in there])
+
+
+def requested(profile: Profile, only: str, seeds: str) -> list[Spec]:
+    """Return the runs that a command line asks for, each once.
+
+    Seed by seed, so that the first seed is whole first.
+
+    Args:
+        only: artefacts or chapters, separated by commas; empty for all.
+        seeds: whole numbers, separated by commas; empty for the profile's.
+
+    Raises:
+        UserError: no such artefact, or no such number.
+    """
+    which = _seeds(seeds) or profile.seeds
+    names = [_named(name.strip()) for name in only.split(",") if name] or list(artefacts())
+    specs = [
+        spec for seed in which for name in names for spec in artefact(name).runs(profile, [seed])
+    ]
+    return list(dict.fromkeys(specs))
+
+
+def _named(name: str) -> str:
+    """`table4`, or the name of its chapter `table4_ablation`."""
+    short = name.split("_")[0]
+    return short if short in artefacts() else name
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        seeds = tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        seeds = (-1,)
+    if any(seed < 0 for seed in seeds):
+        raise UserError(f"--seeds is '{text}'; give whole numbers >= 0, such as 0,1,2")
+    return seeds

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+
+K = TypeVar("K")
 
 
 @dataclass(frozen=True)
@@ -19,18 +23,6 @@ class Interval:
     low: float
     high: float
     seeds: int
-
-    @property
-    def is_positive(self) -> bool:
-        """Whether it is above zero beyond doubt: with one seed nothing is."""
-        return self.seeds > 1 and self.low > 0
-
-    def __neg__(self) -> Interval:
-        return Interval(-self.mean, -self.high, -self.low, self.seeds)
-
-    def above(self, margin: float) -> Interval:
-        """The interval of what lies above `margin`."""
-        return Interval(self.mean - margin, self.low - margin, self.high - margin, self.seeds)
 
 
 def bootstrap(per_seed: Sequence[np.ndarray], *, resamples: int = 4000, seed: int = 0) -> Interval:
@@ -80,6 +72,51 @@ def _student(values: np.ndarray) -> tuple[float, float]:
 
     half = stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / np.sqrt(len(values))
     return values.mean() - half, values.mean() + half
+
+
+def median(values: np.ndarray, seeds: int, *, resamples: int = 4000, seed: int = 0) -> Interval:
+    """Return a median with its bootstrap interval, such as of quotients paired by round."""
+    rng = np.random.default_rng(seed)
+    drawn = np.median(rng.choice(values, (resamples, len(values))), axis=1)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Interval(float(np.median(values)), float(low), float(high), seeds)
+
+
+def standard_error(found: Interval) -> float:
+    """Return the standard error that Student's t would need to give the interval of a mean."""
+    from scipy.special import stdtrit
+
+    return float((found.high - found.low) / 2 / stdtrit(found.seeds - 1, 0.975))
+
+
+def p_value(found: Interval, allowed: tuple[float, float], *, fixed: bool = False) -> float:
+    """Return the two-sided p of a mean, against the nearest limit of what is allowed.
+
+    Reckoned back from the interval: half of it on the side of the limit is the critical value of
+    Student's t (of the normal distribution where `fixed`, with no training behind it) times the
+    standard error. So p < 0.05 exactly where the interval does not hold the limit.
+    """
+    from scipy.stats import norm, t
+
+    limit = min((end for end in allowed if math.isfinite(end)), key=lambda e: abs(e - found.mean))
+    half = found.mean - found.low if found.mean > limit else found.high - found.mean
+    if not half > 0:
+        return 0.0 if half == 0 and found.mean != limit else 1.0
+    law = norm if fixed or found.seeds < 2 else t(found.seeds - 1)
+    return float(2 * law.sf(abs(found.mean - limit) / half * law.ppf(0.975)))
+
+
+def holm(p_values: Mapping[K, float], level: float = 0.05) -> set[K]:
+    """Return the tests that Holm's step-down procedure rejects, at `level` for all together.
+
+    Holm, 1979, Scandinavian Journal of Statistics 6, 65-70.
+    """
+    kept: set[K] = set()
+    for i, (key, p) in enumerate(sorted(p_values.items(), key=lambda entry: entry[1])):
+        if p > level / (len(p_values) - i):
+            break
+        kept.add(key)
+    return kept
 
 
 def rank_correlation(

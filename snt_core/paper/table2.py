@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from snt_core.paper import numbers
-from snt_core.paper.evidence import (
-    NET,
-    Claim,
-    Finding,
-    Untestable,
-    by_approach,
-    chain,
-    frame,
-    gap,
-    image_drops,
-    paired,
-)
-from snt_core.paper.looks import COLOURS, DASHES, MARKERS, PAPER, canvas
+from snt_core.paper.effects import Effect, gap, image_drops, sharper
+from snt_core.paper.evidence import NET, Assertion, Untestable, frame, of
+from snt_core.paper.looks import COLOURS, DASHES, MARKERS, PAPER, absent, canvas, or_absent
 from snt_core.paper.profiles import Profile
 from snt_core.paper.recipes import LABELS, lambda_max, sharpness, static, training
-from snt_core.paper.statistics import over_seeds
+from snt_core.paper.statistics import Interval
 from snt_core.runs.kinds.one_shot import OneShotSpec
 from snt_core.runs.kinds.tokens import TokenSpec
 from snt_core.runs.record import Record
@@ -139,6 +128,7 @@ def beside_paper(table: pd.DataFrame) -> pd.DataFrame:
 # figures -------------------------------------------------------------------------------------
 
 
+@or_absent
 def figure(table: pd.DataFrame) -> Figure:
     """Draw lambda_max, and the points lost under four compressions, beside the paper's."""
     theirs = numbers.table2()
@@ -169,6 +159,8 @@ def figure(table: pd.DataFrame) -> Figure:
 def tokens_figure(records: Iterable[Record]) -> Figure:
     """Draw accuracy lost over measured speed-up, for token pruning and token merging."""
     tokens = frame(records, "tokens")
+    if tokens.empty:
+        return absent("no token was pruned or merged yet")
     figure = canvas(9, 3.6)
     titles = {"prune": "token pruning", "merge": "token merging"}
     for ax, (method, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
@@ -185,82 +177,46 @@ def tokens_figure(records: Iterable[Record]) -> Figure:
 # claims --------------------------------------------------------------------------------------
 
 
-def quotient(frame: pd.DataFrame, column: str, least: float, what: str) -> Finding:
-    """Test that ADAM's `column` over SAM's is at least `least` in every seed."""
-    by = paired(frame, column)
-    ratios = (by["adam"] / by["sam"]).to_numpy()
-    return Finding(
-        holds=bool((ratios >= least).all()),
-        effect=over_seeds(ratios),
-        gaps=[],
-        unit=f"times, {what} of ADAM over SAM's",
-        text=f"{what}: {chain(by_approach(frame, column), ORDER, 1)}; the smallest quotient of any "
-        f"seed is {ratios.min():.2f}, asked for is {least:g}",
-    )
-
-
-def vit_lambda(records: Sequence[Record]) -> Finding:
-    """Test that lambda_max of ADAM is at least three times SAM's, in every seed."""
-    return quotient(frame(records, "lambda_max"), "lambda_max", 3, "lambda_max")
-
-
-def _smaller_drop(losses: pd.DataFrame, column: str, what: str) -> Finding:
-    """Test that SAM loses less than ADAM; `column` is the loss of each test image."""
-    drop = {
-        a: 100 * float(np.mean(np.stack(list(g)))) for a, g in losses.groupby("approach")[column]
-    }
-    effect = gap(losses, "adam", "sam", column)
-    return Finding(
-        holds=effect.mean > 0,
-        effect=effect,
-        gaps=[effect],
-        unit=f"points of drop after {what}, ADAM above SAM",
-        text=f"drop after {what}: {chain(drop, ORDER, 2)} points",
-    )
-
-
-def vit_pruning(records: Sequence[Record]) -> Finding:
-    """Test that one-shot pruning of half the weights costs SAM less than ADAM."""
+def _pruned(records: Sequence[Record]) -> Interval:
     sweep = frame(records, "one_shot")
-    losses = image_drops(sweep, sweep[sweep.sparsity == 0.5])
-    return _smaller_drop(losses, "drop", "pruning 50 %")
+    return gap(image_drops(sweep, sweep[sweep.sparsity == 0.5]), "adam", "sam", "drop")
 
 
-def _tokens(records: Sequence[Record], method: str, what: str) -> Finding:
-    target = SPEEDUPS[method]
-    losses = at_speedup(records, method, target)
-    if losses.empty:
-        raise Untestable(f"no setting of token {what} is {target} times as fast")
-    found = _smaller_drop(losses, "loss", f"token {what} at {target}x")
-    where = losses.settings.iloc[0]
-    text = f"{found.text}; read between the settings {where}, both nets at the same"
-    return replace(found, text=text)
+def _tokens(method: str) -> Effect:
+    def effect(records: Sequence[Record]) -> Interval:
+        found = at_speedup(records, method, SPEEDUPS[method])
+        if found.empty:
+            raise Untestable(f"no setting is {SPEEDUPS[method]} times as fast")
+        return gap(found, "adam", "sam", "loss")
+
+    return effect
 
 
-def vit_token_pruning(records: Sequence[Record]) -> Finding:
-    """Test that token pruning at 1.18x costs SAM less than ADAM."""
-    return _tokens(records, "prune", "pruning")
-
-
-def vit_token_merging(records: Sequence[Record]) -> Finding:
-    """Test that token merging at 1.90x costs SAM less than ADAM."""
-    return _tokens(records, "merge", "merging")
-
-
-def vit_a8w8(records: Sequence[Record]) -> Finding:
-    """Test that static A8W8 quantization costs SAM less than ADAM."""
+def _a8w8(records: Sequence[Record]) -> Interval:
     keys = ["approach", "seed"]
-    dense = frame(records, "one_shot")
+    dense = frame(records, "one_shot")  # a checkpoint's float accuracy is read with its sweep
     dense = dense[dense.sparsity == 0].set_index(keys).correct
-    nets = frame(records, "ptq", "static", "qat").set_index(keys).correct
-    losses = (dense.map(lambda c: c.astype(float)) - nets).rename("loss").reset_index()
-    return _smaller_drop(losses, "loss", "A8W8 quantization")
+    static = frame(records, "static").set_index(keys).correct
+    losses = (dense.map(lambda c: c.astype(float)) - static).rename("loss").reset_index()
+    return gap(losses, "adam", "sam", "loss")
 
 
 CLAIMS = {
-    "vit-lambda": Claim(test=vit_lambda, approaches=ORDER, kinds=("lambda_max",)),
-    "vit-pruning": Claim(test=vit_pruning, approaches=ORDER, kinds=("one_shot",)),
-    "vit-token-pruning": Claim(test=vit_token_pruning, approaches=ORDER, kinds=("tokens",)),
-    "vit-token-merging": Claim(test=vit_token_merging, approaches=ORDER, kinds=("tokens",)),
-    "vit-a8w8": Claim(test=vit_a8w8, approaches=ORDER, kinds=("one_shot", "static")),
+    "vit-lambda": {
+        "lambda": Assertion(
+            effect=sharper("adam", "sam"), reads=of("lambda_max"), approaches=ORDER, log=True
+        )
+    },
+    "vit-pruning": {"drop": Assertion(effect=_pruned, reads=of("one_shot"), approaches=ORDER)},
+    "vit-token-pruning": {
+        "drop": Assertion(
+            effect=_tokens("prune"), reads=of("tokens", method="prune"), approaches=ORDER
+        )
+    },
+    "vit-token-merging": {
+        "drop": Assertion(
+            effect=_tokens("merge"), reads=of("tokens", method="merge"), approaches=ORDER
+        )
+    },
+    "vit-a8w8": {"drop": Assertion(effect=_a8w8, reads=of("one_shot", "static"), approaches=ORDER)},
 }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import product
 from typing import TYPE_CHECKING
 
 from snt_core.common.checks import all_or_one
 from snt_core.paper import numbers, quantized
-from snt_core.paper.evidence import Claim, Finding, backbones, by_approach, chain, frame, gap
+from snt_core.paper.effects import higher, sharper, widest
+from snt_core.paper.evidence import Assertion, of
+from snt_core.paper.looks import or_absent
 from snt_core.paper.profiles import Profile
 from snt_core.paper.recipes import BACKBONES, THREE, lambda_max, retraining, training
 from snt_core.runs.kinds.qat import QATSpec
@@ -52,6 +54,7 @@ def theirs(table: pd.DataFrame) -> pd.DataFrame:
     return numbers.table3("QAT", BACKBONES[table.model.iloc[0]])
 
 
+@or_absent
 def figure(table: pd.DataFrame) -> Figure:
     """Draw lambda_max and 4/4 top-1 of one backbone beside the paper's."""
     return quantized.figure(table, theirs(table), ORDER, what="4/4")
@@ -59,80 +62,48 @@ def figure(table: pd.DataFrame) -> Figure:
 
 def comparison(table: pd.DataFrame) -> pd.DataFrame:
     """Return the numbers of `figure`."""
+    if table.empty:
+        return table
     return quantized.comparison(table, theirs(table), COLUMNS, ORDER)
 
 
-def qat_resnet18(records: Sequence[Record]) -> Finding:
-    """Test that ARCH has higher top-1 and lower lambda_max than ADAM."""
-    rows, order = quantized.per_tensor(records, "qat"), ("adam", "arch")
-    curvature = by_approach(frame(records, "lambda_max"), "lambda_max")
-    top1 = by_approach(rows, "after")
-    effect = gap(rows, "arch", "adam")
-    return Finding(
-        holds=curvature["arch"] < curvature["adam"] and top1["arch"] > top1["adam"],
-        effect=effect,
-        gaps=[effect],
-        unit="points of 4/4 top-1, ARCH above ADAM",
-        text=f"lambda_max {chain(curvature, order, 1)}; 4/4 top-1 {chain(top1, order, 2)}",
+def _higher(better: str, worse: str, part: dict[str, str]) -> Assertion:
+    return Assertion(
+        effect=higher(better, worse), reads=of("qat"), approaches=(better, worse), part=part
     )
 
 
-def qat_mixer(records: Sequence[Record]) -> Finding:
-    """Test that the three are within a point, SAM first."""
-    rows = quantized.per_tensor(records, "qat")
-    top1 = by_approach(rows, "after")
-    spread, inside = quantized.nearness(rows)
-    lead = [gap(rows, "sam", rival) for rival in ("adam", "arch")]
-    first = top1["sam"] > max(top1["adam"], top1["arch"])
-    return Finding(
-        holds=spread <= quantized.POINT and first,
-        effect=min(lead, key=lambda found: found.mean),
-        gaps=[*inside, *lead],
-        unit="points of 4/4 top-1, SAM above the better of the others",
-        text=(
-            f"4/4 top-1 {chain(top1, ORDER, 2)}, {spread:.2f} points apart at most, SAM is "
-            f"{'' if first else 'not '}first"
-        ),
+def _flatter(more: str, less: str, part: dict[str, str]) -> Assertion:
+    return Assertion(
+        effect=sharper(more, less),
+        reads=of("lambda_max"),
+        approaches=(more, less),
+        part=part,
+        log=True,
     )
 
 
-def qat_mobilenet(records: Sequence[Record]) -> Finding:
-    """Test that ARCH >= SAM > ADAM in top-1, and ARCH's lambda_max is under SAM's."""
-    rows, order = quantized.per_tensor(records, "qat"), ("adam", "sam", "arch")
-    curvature = by_approach(frame(records, "lambda_max"), "lambda_max")
-    top1 = by_approach(rows, "after")
-    in_order = top1["arch"] >= top1["sam"] > top1["adam"]
-    flatter = curvature["arch"] < curvature["sam"]
-    return Finding(
-        holds=in_order and flatter,
-        effect=gap(rows, "arch", "adam"),
-        gaps=[gap(rows, "arch", "adam"), gap(rows, "sam", "adam")],
-        unit="points of 4/4 top-1, ARCH above ADAM",
-        text=(
-            f"4/4 top-1 {chain(top1, order, 2)}, {'in' if in_order else 'not in'} the paper's "
-            f"order; lambda_max {chain(curvature, order, 1)}, ARCH's is "
-            f"{'' if flatter else 'not '}under SAM's"
-        ),
-    )
-
-
+RESNET, MIXER, MOBILENET = ({"backbone": name} for name in DATA)
 CLAIMS = {
-    "qat-resnet18": Claim(
-        test=qat_resnet18,
-        approaches=("adam", "arch"),
-        kinds=("lambda_max", "qat"),
-        parts=backbones("resnet18"),
-    ),
-    "qat-mixer": Claim(
-        test=qat_mixer,
-        approaches=ORDER,
-        kinds=("qat",),
-        parts=backbones("mixer_s"),
-    ),
-    "qat-mobilenet": Claim(
-        test=qat_mobilenet,
-        approaches=ORDER,
-        kinds=("lambda_max", "qat"),
-        parts=backbones("mobilenet_v1"),
-    ),
+    "qat-resnet18": {
+        "lambda-arch": _flatter("adam", "arch", RESNET),
+        "top1-arch": _higher("arch", "adam", RESNET),
+    },
+    "qat-mixer": {
+        "alike": Assertion(
+            effect=widest(ORDER),
+            reads=of("qat"),
+            approaches=ORDER,
+            part=MIXER,
+            allowed=(-quantized.POINT, quantized.POINT),
+        ),
+        "top1-sam-adam": _higher("sam", "adam", MIXER),
+        "top1-sam-arch": _higher("sam", "arch", MIXER),
+    },
+    "qat-mobilenet": {
+        "top1-arch": _higher("arch", "adam", MOBILENET),
+        "top1-sam": _higher("sam", "adam", MOBILENET),
+        "top1-arch-sam": _higher("arch", "sam", MOBILENET),
+        "lambda-arch": _flatter("sam", "arch", MOBILENET),
+    },
 }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from snt_core.paper import numbers, quantized
-from snt_core.paper.evidence import Claim, Finding
+from snt_core.paper.effects import higher, sharper
+from snt_core.paper.evidence import Assertion, of
+from snt_core.paper.looks import or_absent
 from snt_core.paper.profiles import Profile
 from snt_core.paper.recipes import THREE, lambda_max, ptq, training
 from snt_core.runs.record import Record
@@ -43,6 +45,7 @@ def theirs() -> pd.DataFrame:
     return sam.combine_first(numbers.table4())
 
 
+@or_absent
 def figure(table: pd.DataFrame) -> Figure:
     """Draw lambda_max and quantized top-1 of the four nets beside the paper's."""
     what = f"W{table.weight_bits.iloc[0]}"
@@ -51,20 +54,30 @@ def figure(table: pd.DataFrame) -> Figure:
 
 def comparison(table: pd.DataFrame) -> pd.DataFrame:
     """Return the numbers of `figure`."""
+    if table.empty:
+        return table
     what = f"W{table.weight_bits.iloc[0]} top-1 (%)"
     columns = {"lambda_max": "lambda_max", "top1": what}
     return quantized.comparison(table, theirs(), columns, ORDER)
 
 
-def ablation(records: Sequence[Record]) -> Finding:
-    """Test that each step of the transformation lowers lambda_max and raises W4 top-1."""
-    return quantized.ordered(records, ("adam", "preact", "arch"), "ptq")
-
-
+STEPS = (("adam", "preact"), ("preact", "arch"))
 CLAIMS = {
-    "ablation": Claim(
-        test=ablation,
-        approaches=("adam", "preact", "arch"),
-        kinds=("lambda_max", "ptq"),
-    ),
+    "ablation": {
+        **{
+            f"lambda-{after}": Assertion(
+                effect=sharper(before, after),
+                reads=of("lambda_max"),
+                approaches=(before, after),
+                log=True,
+            )
+            for before, after in STEPS
+        },
+        **{
+            f"top1-{after}": Assertion(
+                effect=higher(after, before), reads=of("ptq"), approaches=(before, after)
+            )
+            for before, after in STEPS
+        },
+    }
 }

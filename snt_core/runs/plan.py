@@ -26,7 +26,20 @@ def pending(specs: Iterable[Spec], store: Store) -> list[Spec]:
         if not ready and not is_diverged(net, store):
             todo.setdefault(run_id(net), net)
         todo.setdefault(run_id(spec), spec)
-    return sorted(todo.values(), key=lambda spec: spec.net is not spec)
+    return _net_by_net(todo.values())
+
+
+def _net_by_net(todo: Iterable[Spec]) -> list[Spec]:
+    """Measurements of nets that are there already, then each net with its measurements.
+
+    So something is known early, and weights are measured while they are there.
+    """
+    groups: dict[str, list[Spec]] = defaultdict(list)
+    for spec in todo:
+        groups[run_id(spec.net)].append(spec)
+    ordered = [sorted(group, key=lambda s: s.net is not s) for group in groups.values()]
+    ordered.sort(key=lambda group: group[0].net is group[0])
+    return [spec for group in ordered for spec in group]
 
 
 def is_diverged(net: Net, store: Store) -> bool:

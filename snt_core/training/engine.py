@@ -19,12 +19,13 @@ import torch
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """`dtype` is the autocast format of training and of pruning sweeps ("bf16" or "fp32"); other
-    measurements are in fp32.
+    """The way in which a machine carries out runs: device, number format, kernels, threads.
 
-    `fused` runs Eq. (1), and on a CPU batch normalisation with it, as one-pass kernels. On a CPU
-    results repeat bitwise at a fixed number of threads only, so that number is fixed at 1 and cores
-    are used by more processes. `graphs` lets a training send its steps as CUDA graphs.
+    `dtype` is the autocast format of training and of pruning sweeps ("bf16" or "fp32"); other
+    measurements are in fp32. `fused` runs Eq. (1), and on a CPU batch normalisation with it, as
+    one-pass kernels. On a CPU results repeat bitwise at a fixed number of threads only, so that
+    number is fixed at 1 and cores are used by more processes. `graphs` lets a training send its
+    steps as CUDA graphs.
     """
 
     device: str
@@ -41,7 +42,7 @@ class Engine:
 
     @property
     def name(self) -> str:
-        """The device as a person would name it."""
+        """Return the device as a person would name it."""
         return torch.cuda.get_device_name() if self.device == "cuda" else cpu_name()
 
 
@@ -86,6 +87,7 @@ def keep_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return
+    # By number, since ctypes reads no headers. Blocks above the second are always given back.
     mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
     mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, at its limit
 
@@ -120,4 +122,4 @@ def peak_memory(device: str) -> int:
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if platform.system() == "Darwin" else peak * 1024
+    return peak if platform.system() == "Darwin" else peak * 1024  # Linux counts in KiB

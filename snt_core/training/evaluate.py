@@ -14,7 +14,7 @@ from snt_core.data.split import Images, normalise
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Top-1 in percent, mean cross-entropy, and for each image whether it was right (bool `N`)."""
+    """Top-1 in percent, mean cross-entropy in nats, and whether each image was right (bool `N`)."""
 
     top1: float
     loss: float
@@ -23,11 +23,12 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(model: nn.Module, split: Images, facts: Facts, batch_size: int = 500) -> Evaluation:
-    """Accuracy and loss of `model` in eval mode on every image of `split`, in the given order."""
+    """Return top-1 and loss of `model` in eval mode on the images of `split` in their order."""
     model.eval()
     losses, correct = [], []
     for part in split.batches(batch_size):
         logits = model(normalise(part.images, facts)).float()
+        # sums, so that a last batch of fewer images counts for what it is
         losses.append(F.cross_entropy(logits, part.labels, reduction="sum"))
         correct.append(logits.argmax(1) == part.labels)
     right = torch.cat(correct)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +23,7 @@ from snt_core.data.augment import generator
 from snt_core.data.split import Dataset, Draw, normalise
 from snt_core.fast import graphs
 from snt_core.fast.fused import fuse
+from snt_core.fast.memory_format import channels_last
 from snt_core.methods.sam import SAM
 from snt_core.methods.transform import SNTActivation
 from snt_core.training import ranks
@@ -32,16 +32,14 @@ from snt_core.training.evaluate import Evaluation, evaluate
 from snt_core.training.recipe import Recipe
 from snt_core.training.state import State
 
-if TYPE_CHECKING:
-    pass
-
-CHECK_EVERY = 20  # steps between looks at the loss and the clock
+# Steps between looks at the loss and the clock. A look at the loss waits for the card.
+CHECK_EVERY = 20
 SAVE_EVERY = 30.0  # seconds of work between checkpoints
 WORTH_COMPILING = 20_000  # images passed; fewer do not earn back the seconds that Triton takes
 
 
 class Diverged(Exception):
-    """The loss is no longer finite."""
+    """An error: the loss of a training is no longer finite."""
 
     def __init__(self, step: int) -> None:
         super().__init__(f"the loss is not finite at step {step}")
@@ -50,8 +48,9 @@ class Diverged(Exception):
 
 @dataclass(frozen=True)
 class Fit:
-    """`history` has one entry per evaluation: step, epoch, lr, train_loss, val_top1, val_loss.
+    """The course of a training that has ended.
 
+    `history` has one entry per evaluation: step, epoch, lr, train_loss, val_top1, val_loss.
     `resumed` is the step that this process went on from, `earlier` the seconds spent before it;
     `fused` says whether one-pass kernels ran.
     """
@@ -64,14 +63,14 @@ class Fit:
 
 
 def learning_rate(step: int, steps: int, warmup: int, peak: float) -> float:
-    """Linear warm-up over `warmup` steps, then half a cosine from `peak` to zero at `steps`."""
+    """Return the rate of a step: a linear warm-up to `peak`, then half a cosine to 0 at `steps`."""
     if step < warmup:
         return peak * (step + 1) / warmup
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
 def optimizer_for(model: nn.Module, recipe: Recipe) -> SAM | torch.optim.Optimizer:
-    """Adam with decoupled weight decay; SAM around it.
+    """Return Adam with decoupled weight decay, inside of SAM if the recipe says so.
 
     Decay acts on weight matrices and kernels, and on parameters named `clip_alpha`: PACT
     regularises its clipping levels like weights (Choi et al., 2018, arXiv:1805.06085, sec. 3).
@@ -96,7 +95,7 @@ def optimizer_for(model: nn.Module, recipe: Recipe) -> SAM | torch.optim.Optimiz
 
 
 def steps_of(recipe: Recipe, data: Dataset) -> int:
-    """Steps of a training; the ragged rest of each epoch is left out."""
+    """Return the number of steps of a training; the ragged rest of each epoch is left out."""
     return recipe.epochs * max(1, len(data.train) // recipe.batch_size)
 
 
@@ -140,12 +139,13 @@ def fit(
     reads = evaluations or recipe.epochs
     read_at = {round(steps * (i + 1) / reads) for i in range(reads)}
 
-    model.to(engine.device).to(memory_format=torch.channels_last)
+    channels_last(model.to(engine.device))
     fused = engine.fused and (
         engine.device == "cpu" or steps * recipe.batch_size >= WORTH_COMPILING
     )
     fuse(model, fused)
     optimizer = optimizer_for(model, recipe)
+    # on the device, so that adding a step's loss does not wait for it
     loss = torch.zeros((), dtype=torch.float64, device=engine.device)
     state = State(loss, numerics=_numerics(engine, fused))
     if checkpoint is not None and checkpoint.exists():
@@ -182,7 +182,7 @@ def fit(
 
 
 def _numerics(engine: Engine, fused: bool) -> str:
-    """What a run must go on with to end as if it had not been interrupted."""
+    """Return what a run must go on with to end as if it had not been interrupted."""
     count = ranks.count()
     kernels = ", one-pass kernels" if fused else ""
     return f"{engine.dtype}{kernels}{f', {count} ranks' if count > 1 else ''}"
@@ -198,7 +198,10 @@ def _follow_main(model: nn.Module) -> None:
 def batches(
     data: Dataset, recipe: Recipe, seed: int, first: int, steps: int
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """This rank's part of the batches from step `first` on."""
+    """Yield this rank's part of the batches from step `first` on: step, images, labels.
+
+    Images are normalised, `B C H W`.
+    """
     size = min(recipe.batch_size, len(data.train))
     draws = _draws(len(data.train), size, seed, first, steps)
     parts = data.train.drawn(draws, recipe.augment, seed, ranks.share(size))
@@ -207,11 +210,12 @@ def batches(
 
 
 def _draws(n: int, size: int, seed: int, first: int, steps: int) -> Iterator[Draw]:
-    """A new permutation of `n` images each epoch, the ragged rest left out."""
+    """Yield the draws of each step: a new permutation of `n` images each epoch, no ragged rest."""
     order = torch.empty(0)
     for step in range(first, steps):
         epoch, place = divmod(step, n // size)
         if place == 0 or step == first:
+            # 0: the purpose, as 1 is augmentation; on the CPU, so that devices agree
             order = torch.randperm(n, generator=generator("cpu", seed, 0, epoch))
         yield Draw(step, epoch, order[place * size : (place + 1) * size])
 
@@ -219,7 +223,7 @@ def _draws(n: int, size: int, seed: int, first: int, steps: int) -> Iterator[Dra
 def stepper(
     model: nn.Module, optimizer: SAM | torch.optim.Optimizer, engine: Engine
 ) -> graphs.Step:
-    """`update` as a function of images and labels, sent as a CUDA graph where the engine has them.
+    """Return `update` as a function of images and labels, a CUDA graph where the engine has them.
 
     Several ranks meet in the middle of a step, so theirs is not recorded.
     """
@@ -237,7 +241,7 @@ def update(
     images: Tensor,
     labels: Tensor,
 ) -> Tensor:
-    """One optimizer step; the loss before it."""
+    """Take one optimizer step, and return the loss before it."""
 
     def closure() -> Tensor:
         with engine.autocast():
@@ -258,6 +262,8 @@ def update(
 def _read(
     model: nn.Module, data: Dataset, engine: Engine, state: State, per_epoch: int, rate: float
 ) -> dict[str, float]:
+    """Return an entry of the history, and begin the next mean of the training loss."""
+
     def validate() -> Evaluation:
         with engine.autocast():
             return evaluate(model, data.val, data.facts)

@@ -27,7 +27,8 @@ from snt_core.common.errors import UserError
 
 T = TypeVar("T")
 
-# Others wait while rank 0 evaluates; a rank that dies ends them all through torchrun.
+# How long a rank waits for the others: long, since all wait while rank 0 evaluates. It is torchrun,
+# not this, that ends them all when a rank dies.
 PATIENCE = timedelta(days=1)
 
 
@@ -39,6 +40,7 @@ def joined() -> Iterator[None]:
         return
     backend = "gloo"
     if torch.cuda.is_available():
+        # a GPU each, since NCCL lets no two ranks share one
         backend, local = "nccl", int(os.environ["LOCAL_RANK"])
         if local >= torch.cuda.device_count():
             raise UserError(
@@ -53,7 +55,7 @@ def joined() -> Iterator[None]:
 
 
 def count() -> int:
-    """How many ranks there are."""
+    """Return how many ranks there are."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -63,7 +65,7 @@ def is_main() -> bool:
 
 
 def share(size: int) -> slice:
-    """This rank's places in a batch of `size`. Raises UserError if the shares are not equal."""
+    """Return this rank's places in a batch of `size`; raise UserError if shares are not equal."""
     if size % count():
         raise UserError(f"batches of {size} images do not divide among {count()} ranks")
     each = size // count()
@@ -76,6 +78,7 @@ def average(tensors: Iterable[Tensor]) -> None:
     if count() == 1:
         return
     tensors = list(tensors)
+    # one message for all: small ones cost their delay each
     flat = torch.cat([t.reshape(-1) for t in tensors]) / count()
     dist.all_reduce(flat)
     for tensor, piece in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
@@ -83,9 +86,9 @@ def average(tensors: Iterable[Tensor]) -> None:
 
 
 def from_main(compute: Callable[[], T]) -> T:
-    """What rank 0 computes, on every rank; the others wait for it.
+    """Return what rank 0 computes, on every rank; the others wait for it.
 
-    A tensor in it should lie on the CPU.
+    It is pickled on the way, and a tensor in it should lie on the CPU.
     """
     if count() == 1:
         return compute()

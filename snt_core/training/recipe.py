@@ -13,7 +13,7 @@ AUGMENTATIONS = ("crop-flip", "none", "trivial-augment", "random-resized-crop")
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How weights are optimised, from scratch or in fine-tuning.
+    """The settings of an optimisation of weights, from scratch or in fine-tuning.
 
     `lr` is the peak of a linear warm-up followed by a cosine to zero; `rho` is SAM's radius
     (0 with Adam); `weight_decay` is decoupled from the gradient and spares biases,

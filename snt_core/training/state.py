@@ -17,7 +17,10 @@ from snt_core.common.files import atomic_write
 
 @dataclass
 class State:
-    """What a resumed run needs beside the weights: place, sums since the last reading, history."""
+    """The place of a training, its sums since the last reading, and its history.
+
+    It is what a resumed run needs beside the weights and the optimizer's state.
+    """
 
     loss: Tensor
     numerics: str
@@ -27,6 +30,7 @@ class State:
     history: list[dict[str, float]] = field(default_factory=list)
 
     def save(self, path: Path, model: nn.Module, optimizer: Any, seconds: float) -> None:
+        """Write it with the weights and the optimizer's state; `seconds` are added to its own."""
         buffer = io.BytesIO()
         state = {
             "model": model.state_dict(),
@@ -42,6 +46,7 @@ class State:
         atomic_write(path, buffer.getvalue())
 
     def restore(self, path: Path, model: nn.Module, optimizer: Any) -> None:
+        """Take over what `save` wrote. Raises UserError if it is of another training."""
         try:
             saved = torch.load(path, map_location=self.loss.device, weights_only=True)
             model.load_state_dict(saved["model"])

@@ -15,6 +15,7 @@ from snt_core.data.facts import Facts
 from snt_core.data.split import Dataset, Split, normalise
 from snt_core.fast import graphs
 from snt_core.fast.fused import fuse
+from snt_core.fast.memory_format import channels_last
 from snt_core.methods.compress.speed import wait_for
 from snt_core.nets import build
 from snt_core.training.engine import Engine, peak_memory
@@ -26,7 +27,7 @@ CONTENDERS = {"adam": "base", "sam": "base", "snt": "snt", "snt_eager": "snt"}
 
 
 class Timing(Protocol):
-    """What is timed: `rounds` steps of each contender on `batch_size` images."""
+    """What `measure` reads of a specification: `rounds` steps of each contender are timed."""
 
     @property
     def model(self) -> str: ...
@@ -49,7 +50,7 @@ def measure(
     fused: bool,
     progress: Callable[[int, int], None],
 ) -> dict[str, Any]:
-    """`steps`: for each contender the seconds of every round, their median, peak memory in MB.
+    """Return `{"steps": ...}`: each contender's seconds by round, their median, memory in MB.
 
     Every round takes one step of each contender on the same batch, in an order that turns from
     round to round, so that a machine that slows down slows them all. Without `fused`, "snt" is
@@ -77,24 +78,25 @@ def measure(
 
 
 def _untimed(engine: Engine) -> int:
-    """Steps until all is made: caches, the optimizer's state, a compiled kernel, a recording."""
+    """Return after how many steps all is made: caches, states, a compiled kernel, a recording."""
     return graphs.WARM_UP + 1 if engine.graphs else 2
 
 
 def _stepper(
     name: str, spec: Timing, batch: Split, facts: Facts, engine: Engine, fused: bool
 ) -> Callable[[], Any]:
-    """One optimizer step of a contender on a fixed batch."""
+    """Return one optimizer step of a contender on a fixed batch, as a function."""
     model = build(spec.model, CONTENDERS[name], facts.num_classes, spec.seed)
-    model = model.to(engine.device).to(memory_format=torch.channels_last).train()
+    model = channels_last(model.to(engine.device)).train()
     fuse(model, fused and name != "snt_eager")
-    rho = {"optimizer": "sam", "rho": 0.05} if name == "sam" else {}
+    rho: dict[str, Any] = {"optimizer": "sam", "rho": 0.05} if name == "sam" else {}
     optimizer = optimizer_for(model, Recipe(epochs=1, lr=1e-4, **rho))
     images = normalise(batch.images, facts)
     return partial(stepper(model, optimizer, engine), images, batch.labels)
 
 
 def _timed(step: Callable[[], Any], engine: Engine) -> float:
+    """Return the seconds that a step takes."""
     wait_for(torch.device(engine.device))
     started = time.perf_counter()
     step()
@@ -103,8 +105,10 @@ def _timed(step: Callable[[], Any], engine: Engine) -> float:
 
 
 def _memory(name: str, spec: Timing, facts: Facts, engine: Engine, fused: bool) -> float:
-    """MB that some steps need beyond what the process had: on a CPU in a process of its own,
-    since a process's peak never falls."""
+    """Return the MB that some steps need beyond what the process had.
+
+    On a CPU they run in a process of their own, since a process's peak never falls.
+    """
     if engine.device == "cuda":
         return _growth(name, spec, facts, engine, fused)
     context = multiprocessing.get_context("forkserver")  # imports torch once for all contenders
@@ -118,6 +122,7 @@ def _memory(name: str, spec: Timing, facts: Facts, engine: Engine, fused: bool) 
 
 
 def _growth(name: str, spec: Timing, facts: Facts, engine: Engine, fused: bool) -> float:
+    """Return by how many MB some steps raise this process's peak."""
     torch.set_num_threads(engine.threads)
     shape = (spec.batch_size, facts.size, facts.size, 3)
     black = Split(torch.zeros(shape, dtype=torch.uint8), torch.zeros(shape[0], dtype=torch.int64))

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from snt_core.paper.statistics import Interval, bootstrap, over_seeds, rank_correlation
+from snt_core.paper.statistics import (
+    Interval,
+    bootstrap,
+    median,
+    over_seeds,
+    rank_correlation,
+    standard_error,
+)
 
 # means over images and seeds --------------------------------------------------------------------
 
@@ -73,8 +80,6 @@ def test_one_number_has_no_interval_and_nothing_beyond_doubt():
     assert (found.mean, found.seeds) == (5.0, 1)
     assert math.isnan(found.low)
     assert math.isnan(found.high)
-    assert not found.is_positive
-    assert not bootstrap([np.full(100, 5.0)]).is_positive
 
 
 @pytest.mark.parametrize("interval", [bootstrap, over_seeds])
@@ -83,13 +88,18 @@ def test_no_seed_is_an_error(interval):
         interval([])
 
 
-def test_an_interval_turned_and_shifted():
-    found = Interval(2.0, 1.0, 4.0, 3)
-    assert -found == Interval(-2.0, -4.0, -1.0, 3)
-    assert found.above(1.5) == Interval(0.5, -0.5, 2.5, 3)
-    assert found.is_positive
-    assert not found.above(1.0).is_positive
-    assert not Interval(2.0, 1.0, 4.0, 1).is_positive
+def test_a_median_lies_in_its_interval_and_noise_widens_it():
+    rng = np.random.default_rng(0)
+    narrow, wide = (median(1.0 + s * rng.normal(size=40), 1) for s in (0.01, 0.1))
+    for found in (narrow, wide):
+        assert found.low <= found.mean <= found.high
+    assert wide.high - wide.low > 5 * (narrow.high - narrow.low)
+    assert median(np.full(9, 2.0), 1) == Interval(2.0, 2.0, 2.0, 1)
+
+
+def test_the_standard_error_gives_the_interval_of_t():
+    values = np.array([1.0, 2.5, 3.0, 4.5])
+    assert standard_error(over_seeds(values)) == pytest.approx(values.std(ddof=1) / 2)
 
 
 # rank correlation -------------------------------------------------------------------------------
@@ -184,7 +194,6 @@ def test_what_does_not_vary_has_no_correlation(change):
         warnings.simplefilter("error")
         found = rank_correlation(mapped(strata(6, 2), change))
     assert all(math.isnan(x) for x in (found.mean, found.low, found.high))
-    assert not found.is_positive
 
 
 def test_three_nets_are_too_few():

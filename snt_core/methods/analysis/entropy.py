@@ -94,8 +94,9 @@ def activation_entropy(
 ) -> CodeEntropy:
     """Return the entropy of the codes of what each convolution and linear layer reads.
 
-    The model runs in eval mode. Two passes over the images, one for the ranges and one for the histograms, so that memory does
-    not grow with them. Layers that the model does not call are left out.
+    The model runs in eval mode. Two passes over the images, one for the ranges and one for the
+    histograms, so that memory does not grow with them. Layers that the model does not call are left
+    out.
 
     Args:
         model: left as it was.

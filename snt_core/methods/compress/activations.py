@@ -114,8 +114,9 @@ def fake_quantize_static(
 ) -> nn.Module:
     """Return a copy of the model that quantizes weights and activations and can be trained.
 
-    Both are quantized in each forward pass. Ranges of activations are those of the float model and stay; weights carry the parametrization
-    of :func:`~snt_core.methods.compress.quantize.fake_quantize_weights`, which
+    Both are quantized in each forward pass. Ranges of activations are those of the float model and
+    stay; weights carry the parametrization of
+    :func:`~snt_core.methods.compress.quantize.fake_quantize_weights`, which
     :func:`~snt_core.methods.compress.quantize.freeze` ends.
 
     Args:

@@ -55,10 +55,11 @@ def prepare_qat(
 ) -> nn.Module:
     """Return a copy of the model that quantizes weights and activations and is to be trained.
 
-    Both are quantized in each forward pass. ``clip_alpha`` starts where it quantizes the inputs of the float model with the least squared
-    error: of 1.00, 0.99, ..., 0.01 times their largest magnitude. Adam moves it by no more than
-    about the learning rate a step, so that from a far outlier it would not come down in an epoch.
-    Layers that the images do not reach keep float inputs.
+    Both are quantized in each forward pass. ``clip_alpha`` starts where it quantizes the inputs of
+    the float model with the least squared error: of 1.00, 0.99, ..., 0.01 times their largest
+    magnitude. Adam moves it by no more than about the learning rate a step, so that from a far
+    outlier it would not come down in an epoch. Layers that the images do not reach keep float
+    inputs.
 
     Args:
         model: any model of one argument, trained in floats; it is left as it was.

@@ -36,7 +36,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import BoolTensor, Tensor, nn
 from torch.nn.utils import parametrize
 
 from snt_core.methods.compressible import LAYERS, Layer, prunable
@@ -45,7 +45,7 @@ RAMP = 0.5  # share of a round in which weights go; the rest of it only trains
 UPDATES = 20  # how often they go in that time
 
 
-def magnitude_masks(model: nn.Module, sparsity: float) -> dict[str, Tensor]:
+def magnitude_masks(model: nn.Module, sparsity: float) -> dict[str, BoolTensor]:
     """Return which weights stay when the smallest ``sparsity`` of them all are removed.
 
     Of n weights exactly k = round(sparsity * n) go. Ties are broken by position, first layer first,
@@ -53,7 +53,7 @@ def magnitude_masks(model: nn.Module, sparsity: float) -> dict[str, Tensor]:
     higher one.
 
     Returns:
-        For each name of :func:`prunable` a mask (bool) of the weight's shape, True = kept.
+        For each name of :func:`prunable` a mask of the weight's shape, True = kept.
 
     Raises:
         ValueError: ``sparsity`` is outside [0, 1], or the model has no such weights.
@@ -68,7 +68,7 @@ def magnitude_masks(model: nn.Module, sparsity: float) -> dict[str, Tensor]:
     return dict(zip(weights, _largest(weights.values(), sparsity), strict=True))
 
 
-def _largest(weights: Iterable[Tensor], sparsity: float) -> list[Tensor]:
+def _largest(weights: Iterable[Tensor], sparsity: float) -> list[BoolTensor]:
     """Return a mask of what stays for each weight; the smallest of all together go."""
     weights = list(weights)
     magnitudes = torch.cat([w.detach().abs().flatten() for w in weights])
@@ -203,7 +203,7 @@ def _plain(masked: nn.Module, like: nn.Module) -> nn.Module:
         for key in masked.state_dict()
         if not key.endswith(".parametrizations.weight.0.kept")
     }
-    state = masked.state_dict()  # its weights are those before the mask, so they are set again below
+    state = masked.state_dict()  # of weights it has those before the mask; they are masked below
     plain.load_state_dict({name: state[key] for name, key in names.items()})
     with torch.no_grad():
         for mine, theirs in zip(_layers(plain), _layers(masked), strict=True):

@@ -19,6 +19,7 @@ blocks themselves and, in merging, gradient checkpointing and ``forward_intermed
 from __future__ import annotations
 
 import copy
+from typing import Any, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -35,7 +36,7 @@ from snt_core.methods.compress.tokens import (
 
 
 def merge_tokens(model: nn.Module, r: int) -> nn.Module:
-    """Copy of a ViT that merges r pairs of similar patches in each block.
+    """Return a copy of a ViT that merges r pairs of similar patches in each block.
 
     Similarity is that of the attention's keys, averaged over the heads. In later attention a merged
     token counts as the patches that it stands for. After the last block each patch gets the token
@@ -51,16 +52,16 @@ def merge_tokens(model: nn.Module, r: int) -> nn.Module:
     """
     if r < 0:
         raise ValueError(f"r {r} is negative: it is the number of merges in each block")
-    model = _copy(model)
-    blocks = MergeBlocks(MergeBlock(block, r, model.num_prefix_tokens) for block in model.blocks)
-    blocks.training = model.blocks.training
-    model.blocks = blocks
-    model.grad_checkpointing = False  # it would run the blocks without their sizes
-    return model
+    vit = _copy(model)
+    blocks = MergeBlocks(MergeBlock(block, r, vit.num_prefix_tokens) for block in vit.blocks)
+    blocks.training = vit.blocks.training
+    vit.blocks = blocks
+    vit.grad_checkpointing = False  # it would run the blocks without their sizes
+    return vit
 
 
 def prune_tokens(model: nn.Module, keep_ratio: float) -> nn.Module:
-    """Copy of a ViT that drops the patches to which the class token attends least.
+    """Return a copy of a ViT that drops the patches to which the class token attends least.
 
     Three blocks do so, those that follow a quarter, half and three quarters of the depth, which
     are EViT's: the 4th, 7th and 10th of 12. Each keeps ``keep_ratio`` of the patches that reach it,
@@ -77,18 +78,19 @@ def prune_tokens(model: nn.Module, keep_ratio: float) -> nn.Module:
     """
     if not 0 < keep_ratio <= 1:
         raise ValueError(f"keep_ratio {keep_ratio} is outside (0, 1]: it is the share that stays")
-    model = _copy(model)
-    if model.cls_token is None:
+    vit = _copy(model)
+    if vit.cls_token is None:
         raise ValueError("the model has no class token, whose attention says which patches stay")
-    for i in {len(model.blocks) * quarter // 4 for quarter in (1, 2, 3)}:
-        model.blocks[i] = PruneBlock(model.blocks[i], keep_ratio, model.num_prefix_tokens)
-    return model
+    # a set, since quarters of a net of fewer than four blocks coincide
+    for i in {len(vit.blocks) * quarter // 4 for quarter in (1, 2, 3)}:
+        vit.blocks[i] = PruneBlock(vit.blocks[i], keep_ratio, vit.num_prefix_tokens)
+    return vit
 
 
 class TokenBlock(nn.Module):
     """The layers of timm's ``Block``, under their names, in two halves."""
 
-    def __init__(self, block: nn.Module, num_prefix_tokens: int) -> None:
+    def __init__(self, block: Any, num_prefix_tokens: int) -> None:
         super().__init__()
         self.norm1, self.attn = block.norm1, block.attn
         self.ls1, self.drop_path1 = block.ls1, block.drop_path1
@@ -98,30 +100,34 @@ class TokenBlock(nn.Module):
         self.training = block.training
 
     def attend(self, x: Tensor, size: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens after the attention, and the queries and keys of :func:`attention`."""
+        """Return the tokens after the attention, and queries and keys as :func:`attention` does."""
         out, q, k = attention(self.attn, self.norm1(x), size)
         return x + self.drop_path1(self.ls1(out)), q, k
 
     def feed(self, x: Tensor) -> Tensor:
-        """Tokens after the MLP."""
+        """Return the tokens after the MLP, B N C."""
         return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
 
 
 class MergeBlock(TokenBlock):
-    """Merges r pairs of patches between attention and MLP."""
+    """A block that merges r pairs of patches between attention and MLP."""
 
-    def __init__(self, block: nn.Module, r: int, num_prefix_tokens: int) -> None:
+    def __init__(self, block: Any, r: int, num_prefix_tokens: int) -> None:
         super().__init__(block, num_prefix_tokens)
         self.r = r
 
     def forward(
         self, x: Tensor, size: Tensor | None, position: Tensor | None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Tokens, their sizes, and where each patch now is; both None before the first merge."""
+        """Return tokens, their sizes, and where each token of the first block now is.
+
+        Sizes and places are None before the first merge, here as among the arguments.
+        """
         x, q, k = self.attend(x, size)
         if self.r:
             # the sum over the heads has the mean's direction, and takes a CPU half the time
-            matching = match(sum(k.unbind(1)), self.r, self.num_prefix_tokens)
+            metric = cast(Tensor, sum(k.unbind(1)))  # mypy: sum() of nothing would be 0
+            matching = match(metric, self.r, self.num_prefix_tokens)
             x, size = merge(x, matching, size)
             position = follow(matching, position)
         del q, k  # the MLP may have their memory
@@ -129,9 +135,10 @@ class MergeBlock(TokenBlock):
 
 
 class MergeBlocks(nn.ModuleList):
-    """Runs each MergeBlock, then gives every patch the token that stands for it: B N C to B N C."""
+    """MergeBlocks in turn, after which every patch gets the token that stands for it."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return tokens of the same shape, B N C."""
         size = position = None
         for block in self:
             x, size, position = block(x, size, position)
@@ -139,9 +146,9 @@ class MergeBlocks(nn.ModuleList):
 
 
 class PruneBlock(TokenBlock):
-    """Keeps the patches with the most class attention, between attention and MLP."""
+    """A block that keeps the patches with the most class attention, before its MLP."""
 
-    def __init__(self, block: nn.Module, keep_ratio: float, num_prefix_tokens: int) -> None:
+    def __init__(self, block: Any, keep_ratio: float, num_prefix_tokens: int) -> None:
         super().__init__(block, num_prefix_tokens)
         self.keep_ratio = keep_ratio
 
@@ -154,15 +161,13 @@ class PruneBlock(TokenBlock):
         return self.feed(x)
 
 
-def attention(
-    attn: nn.Module, x: Tensor, size: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """timm's ``Attention`` among tokens that stand for several patches each.
+def attention(attn: Any, x: Tensor, size: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what timm's ``Attention`` gives among tokens that stand for several patches each.
 
     A token of size s is attended to as s equal tokens would be: s exp(l) = exp(l + log s).
 
     Args:
-        attn: the layer; its ``fused_attn`` chooses between SDPA and explicit products.
+        attn: timm's layer; its ``fused_attn`` chooses between SDPA and explicit products.
         x: B N C.
         size: B N 1; None where it is 1 for all, which spares the mask.
 
@@ -189,8 +194,12 @@ def attention(
     return attn.proj_drop(attn.proj(out)), q, k
 
 
-def _copy(model: nn.Module) -> nn.Module:
-    """Copy of a VisionTransformer whose blocks compute what :class:`TokenBlock` does."""
+def _copy(model: nn.Module) -> Any:
+    """Return a copy of a VisionTransformer whose blocks compute what :class:`TokenBlock` does.
+
+    Raises:
+        ValueError: it is something else.
+    """
     torchvision()  # timm imports it
     from timm.models.vision_transformer import Attention, Block, VisionTransformer
 

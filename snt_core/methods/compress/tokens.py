@@ -24,7 +24,7 @@ from torch import Tensor
 
 
 class Matching(NamedTuple):
-    """Which tokens stay, and into which of them the r others are merged.
+    """The tokens that stay, and those of them into which the r others are merged.
 
     Attributes:
         kept: B N-r positions in the old sequence, in the order of the new one.
@@ -38,7 +38,7 @@ class Matching(NamedTuple):
 
 
 def match(metric: Tensor, r: int, num_prefix_tokens: int = 1) -> Matching:
-    """The r merges of most similar tokens, by bipartite soft matching.
+    """Return the r merges of most similar tokens, by bipartite soft matching.
 
     The patches alternate between two sets, B (first, third, ...) and A. Each token of A has one
     candidate, the most similar token of B by cosine; the r most similar pairs are merged. The new
@@ -68,7 +68,7 @@ def match(metric: Tensor, r: int, num_prefix_tokens: int = 1) -> Matching:
 
 
 def merge(x: Tensor, matching: Matching, size: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Each merged token is averaged into its target, weighted by the patches both stand for.
+    """Average each merged token into its target, weighted by the patches both stand for.
 
     Tokens that nothing is merged into stay bit for bit.
 
@@ -87,12 +87,14 @@ def merge(x: Tensor, matching: Matching, size: Tensor | None = None) -> tuple[Te
     index = matching.target.unsqueeze(-1)
     size = size.scatter_add(1, index, gone_size)
     share = gone_size / take(size, matching.target)
+    # Differences, so that a token that gets nothing stays as it is; shares of the final sizes, so
+    # that several may go to one target.
     step = (gone - take(x, matching.target)) * share
     return x.scatter_add(1, index.expand_as(step), step.to(x.dtype)), size
 
 
 def follow(matching: Matching, position: Tensor | None = None) -> Tensor:
-    """Where to find, after a merge, the token that stands for each original token.
+    """Return where to find, after a merge, the token that stands for each original token.
 
     Args:
         matching: of N tokens.
@@ -109,7 +111,9 @@ def follow(matching: Matching, position: Tensor | None = None) -> Tensor:
 
 
 def class_attention(q: Tensor, k: Tensor, scale: float) -> Tensor:
-    """Attention that the class token, at position 0, pays to each token: B N, mean over heads.
+    """Return the attention that the class token, at position 0, pays to each token.
+
+    It is the mean over heads, B N, and adds up to 1 for an image.
 
     Args:
         q: queries, B H N D.
@@ -123,7 +127,7 @@ def class_attention(q: Tensor, k: Tensor, scale: float) -> Tensor:
 
 
 def top_patches(score: Tensor, keep_ratio: float, num_prefix_tokens: int = 1) -> Tensor:
-    """Positions of the prefix and of the patches with the highest scores, in ascending order.
+    """Return the positions of the prefix and of the best-scored patches, in ascending order.
 
     Args:
         score: B N; the prefix's P scores are not looked at.
@@ -141,7 +145,7 @@ def top_patches(score: Tensor, keep_ratio: float, num_prefix_tokens: int = 1) ->
 
 
 def take(x: Tensor, positions: Tensor) -> Tensor:
-    """The tokens of ``x``, B N C, at these positions, B K: B K C."""
+    """Return the tokens of ``x``, B N C, at these positions, B K: B K C."""
     # whole rows are copied; gather would fetch each number by itself, slower on a CPU
     first = x.shape[1] * torch.arange(len(x), device=x.device).unsqueeze(-1)
     rows = x.flatten(0, 1).index_select(0, (first + positions).flatten())

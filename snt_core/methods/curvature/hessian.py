@@ -18,7 +18,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -64,7 +64,7 @@ class Hessian:
         if dtype is not None and bn_mode == "eval":
             fold_with(self.model, _Folded)
         # in flat order; folding renames parameters but keeps their order
-        self.params = {k: p for k, p in self.model.named_parameters() if p.requires_grad}
+        self.params: Params = {k: p for k, p in self.model.named_parameters() if p.requires_grad}
         if not self.params:
             raise ValueError("the model has no parameter with requires_grad=True")
         self.like = next(iter(self.params.values())).detach()
@@ -82,6 +82,7 @@ class Hessian:
             self.rounded = {k for k, p in self.model.named_parameters() if id(p) not in kept}
 
     def __call__(self, vector: Tensor) -> Tensor:
+        """Return Hv, flat like v and in the parameters' dtype."""
         if vector.shape != (self.size,):
             raise ValueError(f"vector of shape {tuple(vector.shape)}, expected ({self.size},)")
         loss, product = self.like.new_zeros(()), self.like.new_zeros(self.size)
@@ -102,7 +103,7 @@ class Hessian:
     def _product(
         self, objective: Callable[[Tensor], Tensor], x: Tensor, vector: Tensor, slope: Slope
     ) -> tuple[Tensor, Tensor]:
-        """Value of objective(logits) on one chunk, and its Hessian times the vector."""
+        """Return the value of objective(logits) on one chunk, and its Hessian times the vector."""
         pieces = vector.to(self.like).split([p.numel() for p in self.params.values()])
         direction = {k: v.view_as(p) for (k, p), v in zip(self.params.items(), pieces, strict=True)}
         # fused attention has no second derivative; autocast would round what must be exact
@@ -120,14 +121,15 @@ class Hessian:
 
             value, along = slope(loss, self.params, direction)
             # parameters that the slope does not depend on get zeros
-            rows = torch.autograd.grad(along, self.params.values(), materialize_grads=True)
+            rows = torch.autograd.grad(along, tuple(self.params.values()), materialize_grads=True)
         return value.detach(), torch.cat([row.reshape(-1) for row in rows])
 
     def _forward_mode_is_right(self) -> bool:
+        """Whether both slopes give the same product, on two images."""
         vector = torch.randn(self.size, generator=torch.Generator().manual_seed(0))
 
         def probe(slope: Slope) -> Tensor:
-            # squared logits are curved even where every image is fitted perfectly
+            # not the cross-entropy: its curvature vanishes where every image is fitted perfectly
             return self._product(lambda f: f.square().sum(), self.images[:2], vector, slope)[1]
 
         exact = probe(_reverse_slope)
@@ -135,17 +137,21 @@ class Hessian:
             error = probe(_forward_slope) - exact
         except RuntimeError:  # an operation without a forward-mode rule
             return False
+        # half of the digits: rounding stays far below it, a wrong rule errs by far more
         return bool(error.norm() <= torch.finfo(exact.dtype).eps ** 0.5 * exact.norm())
 
 
 def _forward_slope(loss: Loss, params: Params, direction: Params) -> tuple[Tensor, Tensor]:
-    return jvp(loss, (params,), (direction,))
+    # mypy: with `has_aux` there would be a third
+    return cast(tuple[Tensor, Tensor], jvp(loss, (params,), (direction,)))
 
 
 def _reverse_slope(loss: Loss, params: Params, direction: Params) -> tuple[Tensor, Tensor]:
     value = loss(params)
-    rows = torch.autograd.grad(value, params.values(), create_graph=True, materialize_grads=True)
-    return value, sum((g * v).sum() for g, v in zip(rows, direction.values(), strict=True))
+    inputs = tuple(params.values())
+    rows = torch.autograd.grad(value, inputs, create_graph=True, materialize_grads=True)
+    along = sum((g * v).sum() for g, v in zip(rows, direction.values(), strict=True))
+    return value, cast(Tensor, along)  # mypy: sum() of nothing would be 0
 
 
 class _Folded(nn.Module):
@@ -157,8 +163,12 @@ class _Folded(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         conv, norm = self.conv, self.norm
-        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-        start = -norm.running_mean if conv.bias is None else conv.bias - norm.running_mean
+        mean, variance = norm.running_mean, norm.running_var
+        assert mean is not None  # `fold_with` asks for both
+        assert variance is not None
+        # norm(conv(x)) = scale * (w x + b - mean) + norm.bias; what is rounded is w * scale, once
+        scale = norm.weight * (variance + norm.eps).rsqrt()
+        start = -mean if conv.bias is None else conv.bias - mean
         weight = conv.weight * scale.view(-1, 1, 1, 1)
         bias = norm.bias + start * scale
         return F.conv2d(

@@ -40,7 +40,7 @@ SKETCH_PRODUCTS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class LambdaMax:
-    r"""What :func:`lambda_max` found.
+    r"""The largest eigenvalue of a Hessian, as :func:`lambda_max` found it.
 
     Attributes:
         value: the eigenvalue (Ritz value) of the Hessian of the mean loss, in nats.
@@ -74,7 +74,7 @@ def lambda_max(
     dtype: torch.dtype | None = None,
     scale: Tensor | None = None,
 ) -> LambdaMax:
-    r"""Largest algebraic eigenvalue of the Hessian of the mean cross-entropy.
+    r"""Return the largest algebraic eigenvalue of the Hessian of the mean cross-entropy.
 
     Lanczos with full reorthogonalisation. Where there are many images it starts from what a few
     products on 128 of them find, themselves from a random start: that costs little, and saves
@@ -113,13 +113,11 @@ def lambda_max(
     start = start.to(product.like)
     if scale is not None and scale.shape != start.shape:
         raise ValueError(f"scale of shape {tuple(scale.shape)}, expected ({product.size},)")
-    if len(images) >= 3 * SKETCH:
+    if len(images) >= 3 * SKETCH:  # else five products on 128 images are not cheap by comparison
         some = slice(None, None, len(images) // SKETCH)
         sketch = Hessian(model, images[some], labels[some], *options)
         start = _top(_scaled(sketch, scale), start, SKETCH_PRODUCTS)
-    value, residual, products = _largest(
-        _scaled(product, scale), start, max_products, tolerance
-    )
+    value, residual, products = _largest(_scaled(product, scale), start, max_products, tolerance)
     return LambdaMax(
         value=value,
         residual=residual,
@@ -144,7 +142,7 @@ def hvp(
     bn_mode: BNMode = "eval",
     preprocess: Preprocess | None = None,
 ) -> Tensor:
-    """Hessian of the mean cross-entropy times a vector.
+    """Return the Hessian of the mean cross-entropy times a vector.
 
     The arguments are those of :func:`lambda_max`; ``vector`` is flat, with the trainable parameters
     in the order of ``model.parameters()``, and so is the result.
@@ -158,9 +156,10 @@ def hvp(
 def _largest(
     product: Callable[[Tensor], Tensor], start: Tensor, max_products: int, tolerance: float
 ) -> tuple[float, float, int]:
-    """Largest Ritz value, its relative residual and the products used."""
+    """Return the largest Ritz value, its relative residual and the products used."""
     for values, vectors, beta in lanczos(product, start, max_products):
         value, error = values[-1].item(), beta * vectors[-1, -1].abs().item()
+        # a Hessian of zeros has the value 0 with the error 0, and is found
         residual = error / abs(value) if value else math.inf if error else 0.0
         if residual <= tolerance:
             break
@@ -168,7 +167,7 @@ def _largest(
 
 
 def _top(product: Callable[[Tensor], Tensor], start: Tensor, products: int) -> Tensor:
-    """The Ritz vector of the largest Ritz value after some products."""
+    """Return the Ritz vector of the largest Ritz value after some products."""
     basis: list[Tensor] = []
     for _, vectors, _ in lanczos(product, start, products, basis):
         share = vectors[:, -1].to(start)

@@ -14,7 +14,9 @@ def lanczos(
     max_products: int,
     basis: list[Tensor] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, float]]:
-    r"""Ritz pairs of a symmetric map after 1, 2, ... products, with full reorthogonalisation.
+    r"""Yield the Ritz pairs of a symmetric map after 1, 2, ... products.
+
+    Every new vector is orthogonalised against all before it.
 
     Args:
         product: v -> Av.

@@ -18,6 +18,7 @@ terms can be measured for the very p of a compression::
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -78,7 +79,7 @@ def loss_rise(
         raise ValueError("the perturbed net has other parameters than the net itself")
     names = [name for name, p in ours.items() if p.requires_grad]
     step = torch.cat([(theirs[n].detach() - ours[n].detach()).reshape(-1) for n in names])
-    options = {"batch_size": batch_size, "preprocess": preprocess}
+    options: dict[str, Any] = {"batch_size": batch_size, "preprocess": preprocess}
     before, slope = _loss(model, images, labels, step, **options)
     after, _ = _loss(perturbed, images, labels, None, **options)
     curved = hvp(model, images, labels, step, batch_size=batch_size, preprocess=preprocess)
@@ -101,7 +102,7 @@ def _loss(
     batch_size: int,
     preprocess: Preprocess | None,
 ) -> tuple[float, float]:
-    """The mean loss, and its derivative along a direction where one is given."""
+    """Return the mean loss, and its derivative along a direction where one is given (else 0)."""
     training = model.training
     model.eval()
     params = [p for p in model.parameters() if p.requires_grad]

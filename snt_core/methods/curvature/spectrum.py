@@ -66,7 +66,7 @@ class Trace:
 
 @dataclass(frozen=True, kw_only=True)
 class SpectralDensity:
-    """Where the eigenvalues of the Hessian lie, as nodes with weights for each probe.
+    """The eigenvalues' places on the line, as nodes with weights for each probe.
 
     Attributes:
         nodes: for each probe its Ritz values, ascending; the largest of all estimates lambda_max
@@ -93,7 +93,7 @@ def hessian_trace(
     bn_mode: BNMode = "eval",
     preprocess: Preprocess | None = None,
 ) -> Trace:
-    """Trace of the Hessian of the mean cross-entropy, at one Hessian-vector product a probe.
+    """Return the trace of the Hessian of the mean cross-entropy, at one product a probe.
 
     Args:
         model: classifier, B C H W -> B classes; it is left as it was.
@@ -127,7 +127,7 @@ def spectral_density(
     bn_mode: BNMode = "eval",
     preprocess: Preprocess | None = None,
 ) -> SpectralDensity:
-    """Density of the eigenvalues of the Hessian of the mean cross-entropy.
+    """Return the density of the eigenvalues of the Hessian of the mean cross-entropy.
 
     Takes ``probes * steps`` Hessian-vector products and keeps ``steps`` vectors of the size of the
     model. The defaults are those of Ghorbani et al.; 2 probes of 30 steps already show the shape.
@@ -152,6 +152,7 @@ def spectral_density(
     for probe in _rademacher(hessian, probes, seed):
         *_, (values, vectors, _) = lanczos(hessian, probe, steps)
         nodes.append(values.tolist())
+        # Gauss quadrature: a node weighs the square of its eigenvector's first entry
         weights.append(vectors[0].square().tolist())
         # v'v = P, so that v'Hv is P times the first moment
         traces.append(hessian.size * torch.dot(values, vectors[0].square()).item())

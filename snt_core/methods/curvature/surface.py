@@ -36,7 +36,7 @@ from snt_core.methods.observe import Preprocess
 
 @dataclass(frozen=True, kw_only=True)
 class LossSurface:
-    """Loss on a square around the weights.
+    """The loss on a square around the weights.
 
     Attributes:
         alphas: P steps along the first direction, ascending, 0 in the middle.
@@ -62,7 +62,7 @@ def loss_surface(
     batch_size: int = 128,
     preprocess: Preprocess | None = None,
 ) -> LossSurface:
-    """Mean cross-entropy on a ``points`` x ``points`` grid, in eval mode.
+    """Return the mean cross-entropy on a ``points`` x ``points`` grid, in eval mode.
 
     Takes ``points**2`` passes over the images. The middle is the loss of the model itself.
 
@@ -104,6 +104,7 @@ def loss_surface(
         for x, y in chunks:
             x = x.to(device) if preprocess is None else preprocess(x.to(device))
             logits = functional_call(model, moved, (x,))
+            # in float64, since losses of neighbours on the grid differ little
             total += F.cross_entropy(logits.double(), y.to(device), reduction="sum").item()
         if not math.isfinite(total):
             raise ValueError(f"the loss at ({alpha}, {beta}) is not finite: try a smaller span")
@@ -115,7 +116,7 @@ def loss_surface(
 
 
 def filter_direction(weight: Tensor, generator: Generator) -> Tensor:
-    """Gaussian direction whose every filter is as long as the weight's.
+    """Return a Gaussian direction whose every filter is as long as the weight's.
 
     Args:
         weight: filters on axis 0; any further axes.

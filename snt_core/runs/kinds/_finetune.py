@@ -22,6 +22,7 @@ COLUMNS = (
     "after",
     "trained",
     "correct",
+    "before_correct",
 )
 
 
@@ -94,5 +95,6 @@ def rows(spec: Any, metrics: Metrics) -> list[Row]:
             "after": top1(end),
             "trained": "after" in metrics,
             "correct": unpacked(end),
+            "before_correct": unpacked(metrics["before"]),
         }
     ]

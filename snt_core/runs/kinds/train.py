@@ -8,7 +8,7 @@ from typing import ClassVar
 from snt_core.common.checks import one_of, within
 from snt_core.data.facts import FACTS
 from snt_core.nets import MODELS, VARIANTS
-from snt_core.runs.kinds._evaluation import packed, top1
+from snt_core.runs.kinds._evaluation import packed, top1, unpacked
 from snt_core.runs.spec import Context, Metrics, Net, Outcome, Row, untrained
 from snt_core.training.recipe import Recipe
 
@@ -19,7 +19,7 @@ class TrainSpec(Net):
 
     kind: ClassVar[str] = "train"
     schema: ClassVar[int] = 1
-    columns: ClassVar[tuple[str, ...]] = ("top1", "parameters")
+    columns: ClassVar[tuple[str, ...]] = ("top1", "parameters", "correct")
     leaves_weights: ClassVar[bool] = True
 
     recipe: Recipe
@@ -77,5 +77,7 @@ class TrainSpec(Net):
         return {"top1": top1(metrics["test"])}
 
     def rows(self, metrics: Metrics) -> list[Row]:
-        """Return one row: test top-1 (percent) of the float net, and its parameters."""
-        return [{"top1": top1(metrics["test"]), "parameters": metrics["parameters"]}]
+        """Return one row: test top-1 (percent) of the float net, parameters, which were right."""
+        test = metrics["test"]
+        correct = unpacked(test)
+        return [{"top1": top1(test), "parameters": metrics["parameters"], "correct": correct}]

@@ -1,0 +1,59 @@
+"""Chapters show what is there: no record that is missing keeps the others from being shown."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import pytest
+
+from snt_core.book.chapters import chapters
+from snt_core.paper import selection
+from tests.records import result
+
+SHOWN = [chapter for chapter in chapters() if chapter.artefact]
+KINDS = (
+    "lambda_max",
+    "ptq",
+    "static",
+    "one_shot",
+    "entropy",
+    "surface",
+    "density",
+    "tokens",
+    "qat",
+)
+LESS = {
+    "all": lambda record: False,
+    "none": lambda record: True,
+    "nets": lambda record: not record.spec.leaves_weights,
+    "sam": lambda record: record.spec.net.approach == "sam",
+    "arch and adam": lambda record: record.spec.net.approach in ("arch", "adam"),
+    "a seed": lambda record: record.spec.net.seed == 1,
+    **{kind: lambda record, kind=kind: record.spec.kind == kind for kind in KINDS},
+    **{
+        f"half, draw {i}": lambda record, i=i: random.Random(f"{i}{record.id}").random() < 0.5
+        for i in range(2)
+    },
+}
+
+
+@pytest.mark.parametrize("lacking", LESS)
+@pytest.mark.parametrize("chapter", SHOWN, ids=lambda c: c.name)
+def test_a_chapter_runs_on_part_of_its_records(chapter, lacking, monkeypatch, tmp_path):
+    def reproduce(artefact, *, profile, seeds, store, **options):
+        made = result(artefact, part=options)
+        facts = {"device": "d", "started": "2026-01-01T00:00:00", "peak_memory_mb": 1}
+        facts |= {"dtype": "fp32", "torch": "2", "commit": "c", "dirty": False, "seconds": 1.0}
+        kept = [replace(r, provenance=facts) for r in made.records if not LESS[lacking](r)]
+        return replace(made, records=kept)
+
+    monkeypatch.setattr(selection, "reproduce", reproduce)
+    monkeypatch.setenv("SNT_STORE", str(tmp_path))
+    names: dict[str, object] = {}
+    for cell in json.loads(chapter.file.read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+    plt.close("all")
