@@ -18,9 +18,10 @@ class Profile:
     `data` and `models` say what stands in for the paper's data sets and for its two ImageNet nets;
     those train for `large_epochs` and have lambda_max on `n_lambda_large` images. `sparsities`
     are the rounds of iterative pruning, of `prune_epochs` each; `curve_points` are read while a
-    quantized net is fine-tuned; `n_images` serves the analyses of
-    activations; `step_rounds` steps are timed, of `step_batch` images each. `verdicts` is False
-    where numbers prove nothing.
+    quantized net is fine-tuned; `n_images` serves the analyses of activations; `n_rise` images at
+    most show the rise of the loss; tokens are pruned and merged in at most `token_settings` ways;
+    `step_rounds` steps are timed, of `step_batch` images each. `verdicts` is False where numbers
+    prove nothing.
     """
 
     name: str
@@ -49,6 +50,8 @@ class Profile:
     density_probes: int
     density_steps: int
     trace_probes: int
+    n_rise: int
+    token_settings: int
     step_batch: int
     step_rounds: int
     speed_batch: int
@@ -85,6 +88,8 @@ _SMOKE = Profile(
     density_probes=2,
     density_steps=4,
     trace_probes=2,
+    n_rise=8,
+    token_settings=2,
     step_batch=8,
     step_rounds=2,
     speed_batch=8,
@@ -118,6 +123,8 @@ _CIFAR = Profile(
     density_probes=2,
     density_steps=40,
     trace_probes=10,
+    n_rise=2000,
+    token_settings=7,
     step_batch=128,
     step_rounds=40,
     speed_batch=64,
@@ -140,6 +147,7 @@ _PAPER = replace(
     density_probes=5,
     density_steps=80,
     trace_probes=30,
+    n_rise=10_000,
     step_rounds=200,
 )
 _IMAGENET = replace(

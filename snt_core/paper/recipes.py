@@ -120,7 +120,7 @@ def sharpness(profile: Profile, parent: Net) -> list[Spec]:
 
     The rise of the loss under compressions, and sharpness that rescaling does not change.
     """
-    n_samples = lambda_max(profile, parent).n_samples
+    n_samples = min(lambda_max(profile, parent).n_samples, profile.n_rise)
     return [
         RiseSpec(parent=parent, n_samples=n_samples),
         ScaleFreeSpec(

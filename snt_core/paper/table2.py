@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -42,13 +42,16 @@ def runs(profile: Profile, seeds: Iterable[int]) -> list[Spec]:
             net = training(profile, "imagenet", approach, seed, "vit")
             speed = {"batch_size": profile.speed_batch, "repeats": profile.speed_repeats}
             merged = (2, 4, 6, 8, 11, 14, 16) if net.model == "vit_b16" else (2, 4, 5, 6, 7)
+            settings: dict[Any, tuple[float, ...]] = {"prune": KEEP_RATIOS, "merge": merged}
             specs += [
                 net,
                 lambda_max(profile, net),
                 *sharpness(profile, net),
                 OneShotSpec(parent=net, sparsities=(0.5,)),
-                TokenSpec(parent=net, method="prune", settings=KEEP_RATIOS, **speed),
-                TokenSpec(parent=net, method="merge", settings=merged, **speed),
+                *(
+                    TokenSpec(parent=net, method=m, settings=s[-profile.token_settings :], **speed)
+                    for m, s in settings.items()
+                ),
                 static(profile, net, 8, finetune=False),
             ]
     return specs

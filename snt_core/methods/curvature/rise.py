@@ -9,22 +9,23 @@ and the paper's argument is that :math:`\lambda_{\max}` governs what compression
 terms can be measured for the very p of a compression::
 
     from snt_core.methods.compress.quantize import quantize_weights
-    from snt_core.methods.curvature.rise import loss_rise
+    from snt_core.methods.curvature.rise import loss_rises
 
-    found = loss_rise(my_model, quantize_weights(my_model, 4), images, labels)
+    found = loss_rises(my_model, {"W4": quantize_weights(my_model, 4)}, images, labels)["W4"]
     print(found.rise, found.slope + found.quadratic, found.squared_length)
 """
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snt_core.methods.curvature.lambda_max import hvp
+from snt_core.methods.curvature.hessian import Hessian
 from snt_core.methods.observe import Preprocess
 
 
@@ -49,76 +50,85 @@ class Rise:
     n_samples: int
 
 
-def loss_rise(
+def loss_rises(
     model: nn.Module,
-    perturbed: nn.Module,
+    perturbed: Mapping[str, nn.Module],
     images: Tensor,
     labels: Tensor,
     *,
     batch_size: int = 128,
     preprocess: Preprocess | None = None,
-) -> Rise:
-    """Return how the mean cross-entropy rises from ``model`` to ``perturbed``, in eval mode.
+) -> dict[str, Rise]:
+    """Return how the mean cross-entropy rises from ``model`` to each of ``perturbed``.
 
-    Takes two passes over the images, one gradient and one Hessian-vector product.
+    In eval mode. Takes one gradient, and for each perturbed net a pass over the images and a
+    Hessian-vector product.
 
     Args:
         model: classifier, B C H W -> B classes; it is left as it was.
-        perturbed: the same net with other weights, such as those of ``quantize_weights`` or
-            ``prune_magnitude``.
+        perturbed: the same net with other weights, by name, such as those of ``quantize_weights``
+            or ``prune_magnitude``.
         images: N C H W, in the model's dtype after ``preprocess``.
         labels: N class indices.
         batch_size: images in a chunk; changes memory and speed only.
         preprocess: applied to each chunk on the model's device, e.g. uint8 to normalised floats.
 
     Raises:
-        ValueError: the two have other parameters, or as :func:`hvp`.
+        ValueError: a perturbed net has other parameters, or the Hessian cannot be had (see
+            :func:`snt_core.methods.curvature.lambda_max.lambda_max`).
     """
+    model = copy.deepcopy(model).eval()
+    names = [name for name, p in model.named_parameters() if p.requires_grad]
+    steps = {key: _step(model, net, names) for key, net in perturbed.items()}
+    hessian = Hessian(model, images, labels, batch_size, "eval", preprocess)
+    chunks = [
+        (x if preprocess is None else preprocess(x), y)
+        for x, y in zip(
+            images.to(hessian.like.device).split(batch_size),
+            labels.to(hessian.like.device).split(batch_size),
+            strict=True,
+        )
+    ]
+    before = _loss(model, chunks, len(images), backward=True)
+    params = dict(model.named_parameters())
+    gradient = torch.cat([_gradient(params[name]) for name in names]).double()
+    found = {}
+    for key, step in steps.items():
+        after = _loss(copy.deepcopy(perturbed[key]).eval(), chunks, len(images), backward=False)
+        found[key] = Rise(
+            loss=before,
+            rise=after - before,
+            slope=torch.dot(gradient, step.double()).item(),
+            quadratic=0.5 * torch.dot(step.double(), hessian(step).double()).item(),
+            squared_length=step.double().square().sum().item(),
+            n_samples=len(images),
+        )
+    return found
+
+
+def _step(model: nn.Module, perturbed: nn.Module, names: list[str]) -> Tensor:
+    """The perturbation, flat, in the order of the trainable parameters."""
     ours, theirs = dict(model.named_parameters()), dict(perturbed.named_parameters())
     if {n: p.shape for n, p in ours.items()} != {n: p.shape for n, p in theirs.items()}:
         raise ValueError("the perturbed net has other parameters than the net itself")
-    names = [name for name, p in ours.items() if p.requires_grad]
-    step = torch.cat([(theirs[n].detach() - ours[n].detach()).reshape(-1) for n in names])
-    options: dict[str, Any] = {"batch_size": batch_size, "preprocess": preprocess}
-    before, slope = _loss(model, images, labels, step, **options)
-    after, _ = _loss(perturbed, images, labels, None, **options)
-    curved = hvp(model, images, labels, step, batch_size=batch_size, preprocess=preprocess)
-    return Rise(
-        loss=before,
-        rise=after - before,
-        slope=slope,
-        quadratic=0.5 * torch.dot(step.double(), curved.double()).item(),
-        squared_length=step.double().square().sum().item(),
-        n_samples=len(images),
-    )
+    return torch.cat([(theirs[n].detach() - ours[n].detach()).reshape(-1) for n in names])
+
+
+def _gradient(p: nn.Parameter) -> Tensor:
+    return torch.zeros_like(p).reshape(-1) if p.grad is None else p.grad.reshape(-1)
 
 
 def _loss(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    along: Tensor | None,
-    *,
-    batch_size: int,
-    preprocess: Preprocess | None,
-) -> tuple[float, float]:
-    """Return the mean loss, and its derivative along a direction where one is given (else 0)."""
-    training = model.training
-    model.eval()
-    params = [p for p in model.parameters() if p.requires_grad]
-    total, slope = 0.0, 0.0
-    try:
-        for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
-            with torch.set_grad_enabled(along is not None):
-                x = x.to(params[0].device)
-                logits = model(x if preprocess is None else preprocess(x))
-                # summed in float64: the rise is a small difference of two losses
-                loss = F.cross_entropy(logits.double(), y.to(x.device), reduction="sum")
-            if along is not None:
-                grads = torch.autograd.grad(loss, params, materialize_grads=True)
-                flat = torch.cat([g.reshape(-1) for g in grads])
-                slope += torch.dot(flat.double(), along.double()).item() / len(images)
-            total += loss.item() / len(images)
-    finally:
-        model.train(training)
-    return total, slope
+    model: nn.Module, chunks: list[tuple[Tensor, Tensor]], count: int, *, backward: bool
+) -> float:
+    """The mean loss; its gradient is left in the parameters where one is asked for."""
+    total = 0.0
+    model.zero_grad()
+    for x, y in chunks:
+        with torch.set_grad_enabled(backward):
+            # in float64: the rise is a small difference of two losses
+            loss = F.cross_entropy(model(x).double(), y, reduction="sum") / count
+        if backward:
+            loss.backward()
+        total += loss.item()
+    return total

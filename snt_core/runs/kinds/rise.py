@@ -47,17 +47,14 @@ class RiseSpec(Measurement):
         """Measure the rise, its slope and its curvature along each compression's own step."""
         from snt_core.methods.compress.prune import prune_magnitude
         from snt_core.methods.compress.quantize import quantize_weights
-        from snt_core.methods.curvature.rise import loss_rise
+        from snt_core.methods.curvature.rise import loss_rises
 
         images, labels, preprocess = context.sample(self.n_samples)
         model = context.net()
         compressed = {f"W{bits}": quantize_weights(model, bits) for bits in self.weight_bits}
         compressed |= {f"{s:.0%} pruned": prune_magnitude(model, s) for s in self.sparsities}
-        points = []
-        for name, net in compressed.items():
-            found = loss_rise(model, net, images, labels, preprocess=preprocess)
-            points.append({"compression": name, **asdict(found)})
-            context.progress(len(points), len(compressed))
+        found = loss_rises(model, compressed, images, labels, preprocess=preprocess)
+        points = [{"compression": name, **asdict(rise)} for name, rise in found.items()]
         return Outcome(metrics={"points": points}, n_samples=len(images))
 
     @staticmethod
