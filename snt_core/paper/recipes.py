@@ -144,7 +144,7 @@ def ptq(profile: Profile, parent: Net, weight_bits: int, per_channel: bool) -> P
     )
 
 
-def control(profile: Profile, parent: Net) -> ControlSpec:
+def trained_on(profile: Profile, parent: Net) -> ControlSpec:
     """Return the spec of the float net trained on as long as a quantized one is."""
     return ControlSpec(parent=parent, finetune=finetuning(profile, parent), seed=parent.seed)
 

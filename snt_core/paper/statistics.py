@@ -100,8 +100,8 @@ def p_value(found: Interval, allowed: tuple[float, float], *, fixed: bool = Fals
 
     limit = min((end for end in allowed if math.isfinite(end)), key=lambda e: abs(e - found.mean))
     half = found.mean - found.low if found.mean > limit else found.high - found.mean
-    if not half > 0:
-        return 0.0 if half == 0 and found.mean != limit else 1.0
+    if not half > 0:  # one number, measured once, as memory is: it has no error to speak of
+        return math.nan
     law = norm if fixed or found.seeds < 2 else t(found.seeds - 1)
     return float(2 * law.sf(abs(found.mean - limit) / half * law.ppf(0.975)))
 

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING
 from snt_core.common.checks import all_or_one
 from snt_core.paper import numbers, quantized
 from snt_core.paper.effects import higher, loses_more, sharper, widest
-from snt_core.paper.evidence import Assertion, Reads, either, of
-from snt_core.paper.looks import or_absent
+from snt_core.paper.evidence import Assertion, Reads, either, frame, means, of
+from snt_core.paper.looks import canvas, lines, or_absent
 from snt_core.paper.profiles import Profile
 from snt_core.paper.recipes import (
     BACKBONES,
     THREE,
-    control,
     lambda_max,
     ptq,
     sharpness,
     static,
+    trained_on,
     training,
 )
 from snt_core.runs.kinds.rounding import RoundingSpec
@@ -48,7 +48,7 @@ def runs(profile: Profile, seeds: Iterable[int], *, backbone: str = "") -> list[
         for approach in THREE:
             net = training(profile, DATA[model], approach, seed, model)
             specs += [net, lambda_max(profile, net)]
-            specs += [RoundingSpec(parent=net), control(profile, net), *sharpness(profile, net)]
+            specs += [RoundingSpec(parent=net), trained_on(profile, net), *sharpness(profile, net)]
             if model == "resnet20":
                 specs += [ptq(profile, net, b, c) for b in (4, 8) for c in (False, True)]
             else:
@@ -81,6 +81,35 @@ def comparison(table: pd.DataFrame) -> pd.DataFrame:
     if table.empty:
         return table
     return quantized.comparison(table, theirs(table), COLUMNS, ORDER)
+
+
+def rounding(records: Iterable[Record]) -> pd.DataFrame:
+    """Return a row per net, bit width and granularity: points lost by rounding alone."""
+    return frame(records, "rounding")
+
+
+@or_absent
+def rounding_figure(rounding: pd.DataFrame) -> Figure:
+    """Draw what rounding alone costs over the bit width, with one scale a tensor and a channel."""
+    figure = canvas(9, 3.6)
+    titles = {False: "one scale a tensor", True: "one scale a channel"}
+    axes = figure.subplots(1, 2, sharey=True)
+    for ax, (per_channel, title) in zip(axes, titles.items(), strict=True):
+        lines(ax, rounding[rounding.per_channel == per_channel], "weight_bits", "drop")
+        ax.set(title=title, xlabel="bits of a weight", ylabel="points lost by rounding")
+        ax.set_xticks(sorted(set(rounding.weight_bits)))
+        ax.label_outer()
+    return figure
+
+
+def control(records: Iterable[Record]) -> pd.DataFrame:
+    """Return what the epoch of fine-tuning adds to the float nets, mean over seeds."""
+    rows = means(frame(records, "control"), ["approach"], ["before", "after"])
+    rows = rows.rename(columns={"before": "float", "after": "float, trained on"})
+    return rows.assign(gain=rows["float, trained on"] - rows["float"])
+
+
+# claims --------------------------------------------------------------------------------------
 
 
 def _lambdas(part: dict[str, str]) -> dict[str, Assertion]:

@@ -73,9 +73,8 @@ class Judged:
     @property
     def claimed(self) -> str:
         """The paper's size as text; empty where it prints none."""
-        if self.size is None:
-            return ""
-        return f"{self.size:.2f}" if self.unit.startswith("times") else f"{self.size:+.2f}"
+        sign = "" if self.unit.startswith("times") else "+"
+        return "" if self.size is None else f"{self.size:{sign}.2f}"
 
     def public(self) -> dict[str, Any]:
         """The keys that scripts may rely on."""
@@ -145,20 +144,9 @@ def survivors(verdicts: Sequence[Verdict]) -> set[tuple[str, str]]:
 
     Over all assertions that have a p-value, at 5 % for the whole family.
     """
-    found = {
-        (verdict.id, one.id): one.p
-        for verdict in verdicts
-        for one in verdict.assertions
-        if one.p is not None
-    }
-    kept = holm(found)
-    settled = {
-        (verdict.id, one.id)
-        for verdict in verdicts
-        for one in verdict.assertions
-        if one.verdict in (SUPPORTED, CONTRADICTED)
-    }
-    return kept & settled
+    judged = {(verdict.id, one.id): one for verdict in verdicts for one in verdict.assertions}
+    kept = holm({key: one.p for key, one in judged.items() if one.p is not None})
+    return {key for key in kept if judged[key].verdict in (SUPPORTED, CONTRADICTED)}
 
 
 def _published(claim: str, store: Store, read: dict[tuple[str, str], Selection]) -> list[Selection]:
@@ -215,7 +203,7 @@ def _judged(blank: Judged, test: Assertion, evidence: Sequence[Selection]) -> Ju
             low=low,
             high=high,
             n=found.seeds,
-            p=p_value(found, test.allowed, fixed=fixed) if found.seeds > 1 or fixed else None,
+            p=_p(found, test.allowed, fixed=fixed),
             flags=flags,
             text="" if part.profile.verdicts else f"profile {part.profile.name} gives no verdict",
         )
@@ -249,6 +237,11 @@ def _why(spec: Spec, have: dict[Spec, Record]) -> str:
     if have[spec].status != "done":
         return f"{approach} diverged"
     return f"lambda_max of {approach} did not converge"
+
+
+def _p(found: Interval, allowed: tuple[float, float], *, fixed: bool) -> float | None:
+    p = p_value(found, allowed, fixed=fixed) if found.seeds > 1 or fixed else math.nan
+    return None if math.isnan(p) else p
 
 
 def _flags(

@@ -1,0 +1,45 @@
+"""What came out, in words made from the verdicts, so that they cannot go stale."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from snt_core.paper.verdict import (
+    CONTRADICTED,
+    INCONCLUSIVE,
+    SUPPORTED,
+    VERDICTS,
+    Judged,
+    Verdict,
+    survivors,
+)
+
+
+def findings(verdicts: Sequence[Verdict]) -> list[str]:
+    """Return sentences on what is settled for and against the paper, and on what is not."""
+    judged = [(verdict, one) for verdict in verdicts for one in verdict.assertions]
+    kinds = Counter(one.verdict for _, one in judged)
+    counts = ", ".join(f"{kinds[kind]} {kind}" for kind in VERDICTS if kinds[kind])
+    kept = survivors(verdicts)
+    sentences = [
+        f"The paper's {len(verdicts)} claims are {len(judged)} assertions: {counts}. "
+        f"{len(kept)} of the settled ones stand after correction for their number."
+    ]
+    for kind, opening in ((SUPPORTED, "Supported"), (CONTRADICTED, "Contradicted")):
+        if told := [_told(one) for _, one in judged if one.verdict == kind]:
+            sentences.append(f"{opening}: {' '.join(told)}")
+    unsettled = [one for _, one in judged if one.verdict == INCONCLUSIVE]
+    alone = sum("one seed" in one.flags for one in unsettled)
+    if unsettled:
+        sentences.append(
+            f"Of the {len(unsettled)} inconclusive ones {alone} have one training behind them, and "
+            f"{len(unsettled) - alone} an interval that holds both signs or a stand-in's net."
+        )
+    return sentences
+
+
+def _told(one: Judged) -> str:
+    """An assertion with its effect and the paper's, as a sentence."""
+    paper = f"; the paper: {one.claimed}" if one.claimed else ""
+    return f"{one.says.rstrip('.')} ({one.measured} {one.unit}{paper})."
