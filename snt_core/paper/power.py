@@ -92,7 +92,7 @@ def surviving(verdicts: Sequence[Verdict]) -> pd.DataFrame:
             "claim": verdict.id,
             "assertion": found.says,
             "verdict": found.verdict,
-            "p": found.p,
+            "p": "< 0.001" if found.p < 0.001 else f"{found.p:.3f}",
             "after Holm": "settled" if (verdict.id, found.id) in kept else "not settled",
         }
         for verdict in verdicts

@@ -16,6 +16,7 @@ from snt_core.paper.looks import COLOURS, MARKERS, absent, canvas, or_absent
 from snt_core.paper.profiles import Profile
 from snt_core.paper.quantized import quantized
 from snt_core.paper.recipes import LABELS, lambda_max
+from snt_core.paper.selection import Selection
 from snt_core.paper.statistics import Interval, rank_correlation
 from snt_core.runs.record import Record
 from snt_core.runs.spec import Spec
@@ -142,6 +143,12 @@ def figure(table: pd.DataFrame) -> Figure:
 
 
 # does curvature govern the rise of the loss? ---------------------------------------------------
+
+
+def pooled(*selections: Selection) -> list[Record]:
+    """Return the records of all backbones; where some are real, without those of smoke."""
+    real = [selection for selection in selections if selection.profile.verdicts]
+    return [record for selection in real or selections for record in selection.records]
 
 
 def mechanism(records: Iterable[Record]) -> pd.DataFrame:

@@ -27,7 +27,8 @@ def findings(verdicts: Sequence[Verdict]) -> list[str]:
         f"{len(kept)} of the settled ones stand after correction for their number."
     ]
     for kind, opening in ((SUPPORTED, "Supported"), (CONTRADICTED, "Contradicted")):
-        if told := [_told(one) for _, one in judged if one.verdict == kind]:
+        by_claim = {v.id: [one for one in v.assertions if one.verdict == kind] for v in verdicts}
+        if told := [_told(ones) for ones in by_claim.values() if ones]:
             sentences.append(f"{opening}: {' '.join(told)}")
     unsettled = [one for _, one in judged if one.verdict == INCONCLUSIVE]
     alone = sum("one seed" in one.flags for one in unsettled)
@@ -39,7 +40,9 @@ def findings(verdicts: Sequence[Verdict]) -> list[str]:
     return sentences
 
 
-def _told(one: Judged) -> str:
-    """An assertion with its effect and the paper's, as a sentence."""
-    paper = f"; the paper: {one.claimed}" if one.claimed else ""
-    return f"{one.says.rstrip('.')} ({one.measured} {one.unit}{paper})."
+def _told(ones: Sequence[Judged]) -> str:
+    """The first of a claim's assertions with its effect and the paper's, as a sentence."""
+    first, *others = ones
+    paper = f"; the paper: {first.claimed}" if first.claimed else ""
+    more = f", and {len(others)} more of this claim" if others else ""
+    return f"{first.says.rstrip('.')} ({first.measured} {first.unit}{paper}){more}."
