@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from snt_core.book.chapters import chapters
 from snt_core.book.new_chapter import create
@@ -31,10 +30,10 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path / "project"
 
 
-def listings(heading: str) -> list[str]:
-    """The Python listings under a heading of the guide."""
+def listings(heading: str, language: str = "python") -> list[str]:
+    """The listings in one language under a heading of the guide."""
     section = GUIDE.split(f"## {heading}\n")[1].split("\n## ")[0]
-    return re.findall(r"```python\n(.*?)```", section, re.S)
+    return re.findall(rf"```{language}\n(.*?)```", section, re.S)
 
 
 def add_line(file: Path, after: str, line: str) -> None:
@@ -100,18 +99,20 @@ def test_a_chapter_that_judges_a_claim(checkout):
     before = {p: p.read_bytes() for p in checkout.rglob("*") if p.is_file()}
     said = snt(checkout, "new-chapter", "figure8_depth")
     assert said.count("Written: ") == 3
-    (claim,) = listings("Add a figure or a table, with its chapter")
+    heading = "Add a figure or a table, with its chapter"
+    (claim,), (entry,) = listings(heading), listings(heading, "yaml")
     module = checkout / "snt_core" / "paper" / "figure8.py"
     text = module.read_text()
-    text = text[: text.index("# Tests of the paper's claims")] + claim
+    text = text[: text.index("# How assertions are tested")] + claim
     text = text.replace("import Iterable\n", "import Iterable, Sequence\n")
-    text = text.replace("import Claim, frame\n", "import Claim, Finding, frame, paired\n")
+    text = text.replace("import Assertion, frame\n", "import Assertion, frame, of\n")
     record = "from snt_core.runs.record import Record\n"
-    text = text.replace(record, f"from snt_core.paper.statistics import over_seeds\n{record}")
+    imports = ("effects import gap", "statistics import Interval")
+    lines = "".join(f"from snt_core.paper.{one}\n" for one in imports)
+    text = text.replace(record, f"{lines}{record}")
     module.write_text(text)
     claims = checkout / "data" / "paper" / "claims.yml"
-    entry = {"id": "depth", "where": "Figure 8", "says": "ARCH gains.", "test": "its sign"}
-    claims.write_text(claims.read_text() + yaml.safe_dump([entry]))
+    claims.write_text(claims.read_text() + entry)
     notebook = checkout / "book" / "figure8_depth.ipynb"
     body = json.loads(notebook.read_text())
     shown = {"cell_type": "code", "id": "figure8-verdict", "metadata": {"tags": []}, "outputs": []}
@@ -127,6 +128,7 @@ def test_a_chapter_that_judges_a_claim(checkout):
     verdicts = json.loads(snt(checkout, "claims", "--json"))
     assert verdicts[-1]["id"] == "depth"
     assert verdicts[-1]["chapter"] == "figure8"
+    assert [one["id"] for one in verdicts[-1]["assertions"]] == ["gain"]
     rows = json.loads(snt(checkout, "status", "--json"))
     assert [r["artefact"] for r in rows if r["profile"] == "smoke"][11:13] == ["figure7", "figure8"]
     changed = {str(p.relative_to(checkout)) for p, old in before.items() if p.read_bytes() != old}
