@@ -14,7 +14,7 @@ import pandas as pd
 from IPython.display import HTML
 from matplotlib.figure import Figure
 
-from snt_core.paper import numbers
+from snt_core.paper import numbers, words
 from snt_core.paper.artefacts import PARTS
 from snt_core.paper.recipes import BACKBONES, LABELS, stands_in
 from snt_core.paper.selection import Selection
@@ -96,6 +96,15 @@ def listing(entries: Sequence[str]) -> HTML:
 def tables(*frames: pd.DataFrame) -> HTML:
     """Return several frames, one table below the other."""
     return HTML("".join(table(frame).data for frame in frames))
+
+
+def outcome(claim: str, *selections: Selection) -> HTML:
+    """Return what came out of a claim, in words."""
+    found = judge(claim, *selections)
+    return HTML(
+        f"<p><strong>What came out: {escape(found.verdict)}.</strong> "
+        f"{escape(words.outcome(found))}</p>"
+    )
 
 
 def verdict(claim: str, *selections: Selection) -> HTML:

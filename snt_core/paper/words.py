@@ -40,6 +40,21 @@ def findings(verdicts: Sequence[Verdict]) -> list[str]:
     return sentences
 
 
+def outcome(verdict: Verdict) -> str:
+    """Return what came out of one claim: each assertion with its effect and the paper's size."""
+    told = []
+    for one in verdict.assertions:
+        if not one.measured:
+            told.append(f"{one.says} Not known: {one.text}.")
+            continue
+        paper = f", in the paper {one.claimed}" if one.claimed else ""
+        flags = f" ({', '.join(one.flags)})" if one.flags else ""
+        told.append(
+            f"{one.says} {one.verdict.capitalize()}{flags}: {one.measured} {one.unit}{paper}."
+        )
+    return " ".join(told)
+
+
 def _told(ones: Sequence[Judged]) -> str:
     """The first of a claim's assertions with its effect and the paper's, as a sentence."""
     first, *others = ones
