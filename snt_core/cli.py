@@ -108,7 +108,7 @@ def _run(specs: list[Spec], profile: Profile, workers: int, exact: bool = False)
 
 @app.command()
 def plan(profile: ProfileOption, only: OnlyOption = "", seeds: SeedsOption = "") -> None:
-    """What would run, how long it would take, and what can be resumed."""
+    """Show what would run, how long it would take, and what can be resumed."""
     chosen = profile_named(profile)
     todo = planned_runs(requested(chosen, only, seeds), open_store())
     if not todo:
@@ -145,7 +145,7 @@ def _clock(seconds: float) -> str:
 
 @app.command()
 def status(as_json: JsonOption = False) -> None:
-    """Artefacts by profiles: runs done, under way, missing."""
+    """Show artefacts by profiles: runs done, under way, missing."""
     rows = [asdict(row) for row in standings(open_store())]
     if as_json:
         print(json.dumps(rows, indent=1))
@@ -214,7 +214,7 @@ def book(
 
 @app.command()
 def claims(as_json: JsonOption = False) -> None:
-    """The scoreboard: a verdict on each of the paper's claims."""
+    """Show the scoreboard: a verdict on each of the paper's claims and assertions."""
     from snt_core.paper.verdict import scoreboard
 
     verdicts = scoreboard(open_store())
@@ -263,7 +263,7 @@ def new_chapter(
 
 @app.command(name="chapters")
 def list_chapters(as_json: JsonOption = False) -> None:
-    """The book's chapters."""
+    """List the book's chapters."""
     rows = [
         {"name": c.name, "label": c.label, "file": str(c.file.relative_to(PROJECT))}
         for c in book_chapters.chapters()

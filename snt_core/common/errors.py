@@ -14,7 +14,7 @@ class UserError(Exception):
 
 
 def unknown(what: str, value: object, allowed: Iterable[str]) -> UserError:
-    """Error for a name that does not exist, with the nearest one that does."""
+    """Return the error for a name that does not exist, with the nearest one that does."""
     names = list(allowed)
     near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.4)
     hint = f"; did you mean '{near[0]}'?" if near else ""

@@ -21,28 +21,28 @@ def pin_environment() -> None:
 
 
 def data_dir() -> Path:
-    """Where data sets are looked for: `SNT_DATA_DIR`, else the project's `data/`."""
+    """Return where data sets are looked for: `SNT_DATA_DIR`, else the project's `data/`."""
     return _folder("SNT_DATA_DIR", PROJECT / "data")
 
 
 def checkpoint_file(name: str) -> Path | None:
-    """The user's own copy of a public checkpoint, `SNT_DATA_DIR/checkpoints/NAME.safetensors`."""
+    """Return the user's copy of a checkpoint, `SNT_DATA_DIR/checkpoints/NAME.safetensors`."""
     file = data_dir() / "checkpoints" / f"{name}.safetensors"
     return file if file.exists() else None
 
 
 def cache_dir() -> Path:
-    """Where decoded data sets are kept: `SNT_CACHE_DIR`, else `data/cache`."""
+    """Return where decoded data sets are kept: `SNT_CACHE_DIR`, else `data/cache`."""
     return _folder("SNT_CACHE_DIR", PROJECT / "data" / "cache")
 
 
 def store_dir() -> Path:
-    """Where records and weights lie: `SNT_STORE`, else the project's `data/`."""
+    """Return where records and weights lie: `SNT_STORE`, else the project's `data/`."""
     return _folder("SNT_STORE", PROJECT / "data")
 
 
 def paper_dir() -> Path:
-    """The paper's own numbers and claims."""
+    """Return the folder of the paper's own numbers and claims."""
     return PROJECT / "data" / "paper"
 
 

@@ -19,7 +19,7 @@ _declared: list[torch.library.Library] = []
 
 @cache
 def torchvision() -> ModuleType:
-    """The imported package, `torchvision.datasets` included."""
+    """Return the imported package, `torchvision.datasets` included."""
     try:
         importlib.import_module("torchvision")
     except RuntimeError as error:

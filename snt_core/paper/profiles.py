@@ -165,7 +165,7 @@ BEST_FIRST = ("imagenet", "paper", "cifar")
 
 
 def profile_named(name: str) -> Profile:
-    """Raises UserError, with the nearest name, for one that does not exist."""
+    """Return a profile. Raises UserError, with the nearest name, for one that does not exist."""
     if name not in PROFILES:
         raise unknown("profile", name, PROFILES)
     return PROFILES[name]

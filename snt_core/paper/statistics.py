@@ -26,7 +26,7 @@ class Interval:
 
 
 def bootstrap(per_seed: Sequence[np.ndarray], *, resamples: int = 4000, seed: int = 0) -> Interval:
-    """Interval of a mean over test images, averaged over seeds.
+    """Return the interval of a mean over test images, averaged over seeds.
 
     Args:
         per_seed: for each seed the values of the test images (`N`, the same images for all
@@ -56,7 +56,7 @@ def bootstrap(per_seed: Sequence[np.ndarray], *, resamples: int = 4000, seed: in
 
 
 def over_seeds(values: Sequence[float]) -> Interval:
-    """Student's t interval of the mean of one number a seed; none with one seed.
+    """Return Student's t interval of the mean of one number a seed; none with one seed.
 
     Raises ValueError without a seed.
     """
@@ -125,7 +125,7 @@ def rank_correlation(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Spearman's rho of two numbers within strata, pooled, with a bootstrap over nets.
+    """Return Spearman's rho within strata, pooled, with a bootstrap over nets.
 
     Args:
         strata: for each stratum (such as a compression), net -> (x, y). Ranks are taken within

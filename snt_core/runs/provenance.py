@@ -67,7 +67,7 @@ class RunClock:
     def provenance(
         self, *, earlier: float, interrupted: list[dict[str, Any]], **facts: Any
     ) -> dict[str, Any]:
-        """`facts` of the run and those that this clock knows.
+        """Return `facts` of the run and those that this clock knows.
 
         `earlier` is the work, in seconds, of the processes that were interrupted before this one;
         `interrupted` are their sessions.

@@ -64,7 +64,7 @@ class Record:
 
     @classmethod
     def from_json(cls, text: str) -> Record:
-        """Raises ValueError, with the reason, for anything that `to_json` did not write."""
+        """Return the record that `to_json` wrote. Raises ValueError for anything else."""
         try:
             body = json.loads(text)
             checksum = body.pop("checksum")

@@ -36,7 +36,7 @@ def run_all(
     workers: int = 1,
     report: Report = silent,
 ) -> list[Record]:
-    """Records of `specs`, in order; those missing are made first and stored as they come.
+    """Return the records of `specs`, in order; those missing are made first and stored.
 
     With `workers` > 1 each run has a process of its own; runs that another process has under
     way are waited for, never repeated. Under torchrun every rank calls this; one run at a time is

@@ -48,7 +48,7 @@ class Store:
         return path
 
     def names(self) -> set[str]:
-        """`<kind>-<id>` of every record, without reading them."""
+        """Return `<kind>-<id>` of every record, without reading them."""
         return {path.stem for path in self.folder.glob("records/*/*.json")}
 
     def records(self, profile: str = "*") -> list[Record]:
@@ -151,7 +151,7 @@ class Store:
         path.write_text(json.dumps({"done": done, "total": total}))
 
     def progress(self, spec: Spec) -> float:
-        """Share of a run under way that is done, in [0, 1]."""
+        """Return the share of a run under way that is done, in [0, 1]."""
         try:
             state = json.loads((self.run_dir(spec) / "progress.json").read_text())
             return state["done"] / state["total"]
@@ -164,7 +164,7 @@ class Store:
 
 
 def open_store(folder: str | Path = "") -> Store:
-    """The store in `folder`; where that is empty, in `SNT_STORE`, else in the project's `data/`."""
+    """Return the store in `folder`; if empty, that of `SNT_STORE`, else the project's `data/`."""
     return Store(Path(folder).expanduser() if folder else store_dir())
 
 

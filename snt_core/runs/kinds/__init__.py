@@ -35,7 +35,10 @@ def spec_class(kind: str) -> type[Spec]:
 
 
 def from_dict(kind: str, values: Mapping[str, Any]) -> Spec:
-    """Inverse of `identity.to_dict`. Raises UserError for an unknown kind or odd fields."""
+    """Return the spec that `identity.to_dict` wrote.
+
+    Raises UserError for an unknown kind or odd fields.
+    """
     cls = spec_class(kind)
     declared = declared_fields(cls)
     if odd := ", ".join(sorted(set(values) ^ set(declared))):
