@@ -14,6 +14,10 @@ from torch import Tensor, nn
 
 from snt_core.fast.fused import eq1
 
+SLOPE = 0.25  # of the negative side at first: PReLU's usual start, as the paper gives none
+# variants with the usual order: linear layer, norm, activation
+POST_ACTIVATION = ("base", "leaky", "prelu", "eq1")
+
 
 def snt_activation(x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor) -> Tensor:
     """Return Eq. (1): `x - gamma + zeta` where `x > gamma`, else `beta * (x - gamma) + zeta`.
@@ -31,8 +35,8 @@ class SNTActivation(nn.Module):
         channels: size of the axis that the triples belong to.
         dim: that axis; 1 for images `B C H W`, -1 for tokens `B N C`.
 
-    Starts as a leaky ReLU: gamma = zeta = 0, beta = 0.25 (PReLU's usual start; the paper gives
-    none). `fused` asks for the one-pass kernel, which has no second derivative.
+    Starts as a leaky ReLU: gamma = zeta = 0, beta = 0.25. `fused` asks for the
+    one-pass kernel, which has no second derivative.
     """
 
     # its name in `fast.fused`, where it shares a pass with the norm before it
@@ -43,7 +47,7 @@ class SNTActivation(nn.Module):
         self.dim = dim
         self.fused = False
         self.gamma = nn.Parameter(torch.zeros(channels))
-        self.beta = nn.Parameter(torch.full((channels,), 0.25))
+        self.beta = nn.Parameter(torch.full((channels,), SLOPE))
         self.zeta = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -82,11 +86,21 @@ def _compiled() -> Callable[..., Tensor]:
 
 def is_preact(variant: str) -> bool:
     """Whether activations stand before the linear layers: in `preact` and `snt`, not in `base`."""
-    return variant != "base"
+    return variant not in POST_ACTIVATION
 
 
 def activation(
     variant: str, channels: int, *, dim: int = 1, plain: Callable[[], nn.Module] = nn.ReLU
 ) -> nn.Module:
-    """Return Eq. (1) in `snt` and its kin (`snt-...`), `plain()` in `base` and `preact`."""
-    return SNTActivation(channels, dim=dim) if variant.startswith("snt") else plain()
+    """Return Eq. (1) in `eq1`, `snt` and its kin (`snt-...`), `plain()` in `base` and `preact`.
+
+    The steps between them are those of `...leaky`, ReLU with Eq. (1)'s initial slope, and of
+    `...prelu`, that slope learned for each channel (of axis 1).
+    """
+    if variant == "eq1" or variant.startswith("snt"):
+        return SNTActivation(channels, dim=dim)
+    if variant.endswith("leaky"):
+        return nn.LeakyReLU(SLOPE)
+    if variant.endswith("prelu"):
+        return nn.PReLU(channels, SLOPE)
+    return plain()

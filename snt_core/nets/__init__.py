@@ -15,7 +15,18 @@ if TYPE_CHECKING:
     from torch import nn
 
 # of all backbones; each has some of them
-VARIANTS = ("base", "preact", "snt", "snt-nofinal", "snt-channels")
+VARIANTS = (
+    "base",
+    "leaky",
+    "prelu",
+    "eq1",
+    "preact",
+    "preact-leaky",
+    "preact-prelu",
+    "snt",
+    "snt-nofinal",
+    "snt-channels",
+)
 # name -> "module:function"
 MODELS = {
     "resnet20": "resnet:resnet20",

@@ -3,17 +3,23 @@
 base:         conv -> BN -> ReLU -> conv -> BN, + shortcut, ReLU
 preact, snt:  act -> conv -> BN -> act -> conv -> BN, + shortcut   (one act before pooling)
 
-`snt-nofinal` is `snt` without that last act.
+`snt-nofinal` is `snt` without that last act. `leaky`, `prelu` and `eq1` are `base` with another
+activation than ReLU, `preact-leaky` and `preact-prelu` are `preact` with it.
 """
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from snt_core.methods.transform import activation, is_preact
+from snt_core.methods.transform import POST_ACTIVATION, activation, is_preact
 from snt_core.nets.layers import conv_bn
 
-VARIANTS = ("base", "preact", "snt", "snt-nofinal")
+# order x activation, from ReLU to Eq. (1); `base` and `snt` are the corners that the paper compares
+VARIANTS = (
+    *POST_ACTIVATION,
+    *("preact", "preact-leaky", "preact-prelu", "snt"),
+    "snt-nofinal",
+)
 
 
 class Block(nn.Module):

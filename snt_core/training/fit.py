@@ -70,7 +70,7 @@ def learning_rate(step: int, steps: int, warmup: int, peak: float) -> float:
 
 
 def optimizer_for(model: nn.Module, recipe: Recipe) -> SAM | torch.optim.Optimizer:
-    """Return Adam with decoupled weight decay, inside of SAM if the recipe says so.
+    """Return Adam with decoupled weight decay, inside of SAM if the recipe says so, or SGD.
 
     Decay acts on weight matrices and kernels, and on parameters named `clip_alpha`: PACT
     regularises its clipping levels like weights (Choi et al., 2018, arXiv:1805.06085, sec. 3).
@@ -88,6 +88,8 @@ def optimizer_for(model: nn.Module, recipe: Recipe) -> SAM | torch.optim.Optimiz
         {"params": decayed, "weight_decay": recipe.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, fused=True)
     adam = torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
     if recipe.optimizer == "adam":
         return adam

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from snt_core.common.checks import coerce_fields, one_of, within
 from snt_core.common.errors import UserError
 
-OPTIMIZERS = ("adam", "sam")
+OPTIMIZERS = ("adam", "sam", "sgd")
 AUGMENTATIONS = ("crop-flip", "none", "trivial-augment", "random-resized-crop")
 
 
@@ -17,7 +17,8 @@ class Recipe:
 
     `lr` is the peak of a linear warm-up followed by a cosine to zero; `rho` is SAM's radius
     (0 with Adam); `weight_decay` is decoupled from the gradient and spares biases,
-    normalisation and the three parameters of Eq. (1).
+    normalisation and the three parameters of Eq. (1). `sgd` has momentum 0.9 and a decay that is
+    part of the gradient, as it is usual there.
     """
 
     optimizer: str = "adam"

@@ -58,7 +58,7 @@ def test_names_need_no_torch():
     [
         ("resnet19", "base", "unknown model 'resnet19'; did you mean 'resnet18'"),
         ("vit_tiny", "snt", "unknown variant of vit_tiny 'snt' (allowed: base)"),
-        ("resnet20", "snt-channels", "base, preact, snt, snt-nofinal"),
+        ("resnet20", "snt-channels", "preact-prelu, snt, snt-nofinal"),
         ("mixer_s", "snt-nofinal", "base, preact, snt, snt-channels"),
     ],
 )

@@ -19,6 +19,8 @@ NAMES = {
     DepthwiseConv2d: "depthwise",
     nn.BatchNorm2d: "bn",
     nn.ReLU: "relu",
+    nn.LeakyReLU: "leaky",
+    nn.PReLU: "prelu",
     nn.GELU: "gelu",
     nn.LayerNorm: "ln",
     nn.Linear: "linear",
@@ -45,7 +47,12 @@ def order(module: nn.Module, x: Tensor) -> str:
     ("variant", "same", "wider"),
     [
         ("base", "conv bn relu conv bn relu", "conv bn relu conv bn conv bn relu"),
+        ("leaky", "conv bn leaky conv bn leaky", "conv bn leaky conv bn conv bn leaky"),
+        ("prelu", "conv bn prelu conv bn prelu", "conv bn prelu conv bn conv bn prelu"),
+        ("eq1", "conv bn snt conv bn snt", "conv bn snt conv bn conv bn snt"),
         ("preact", "relu conv bn relu conv bn", "relu conv bn relu conv bn conv bn"),
+        ("preact-leaky", "leaky conv bn leaky conv bn", "leaky conv bn leaky conv bn conv bn"),
+        ("preact-prelu", "prelu conv bn prelu conv bn", "prelu conv bn prelu conv bn conv bn"),
         ("snt", "snt conv bn snt conv bn", "snt conv bn snt conv bn conv bn"),
         ("snt-nofinal", "snt conv bn snt conv bn", "snt conv bn snt conv bn conv bn"),
     ],
@@ -64,10 +71,11 @@ def test_order_in_a_resnet(model, variant, same, wider):
 
     whole = order(build(model, variant, 10, 0), images()).split()
     pool = ["pool"] if model == "resnet18" else []
-    start = ["conv", "bn"] + (["relu"] if variant == "base" else []) + pool
-    assert whole[: len(start) + 1] == [*start, same.split()[0]]
-    end = {"base": "bn relu", "preact": "bn relu", "snt": "bn snt", "snt-nofinal": "conv bn"}
-    assert whole[-3:] == [*end[variant].split(), "linear"]
+    act, last = same.split()[0], same.split()[-1]
+    start = ["conv", "bn"] + ([last] if act == "conv" else []) + pool
+    assert whole[: len(start) + 1] == [*start, act]
+    end = "conv bn" if variant == "snt-nofinal" else f"bn {last if act == 'conv' else act}"
+    assert whole[-3:] == [*end.split(), "linear"]
 
 
 @pytest.mark.parametrize(

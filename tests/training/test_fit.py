@@ -134,6 +134,23 @@ def test_weight_decay_spares_what_is_not_a_weight():
     assert sum(len(g["params"]) for g in (decayed, others)) == len(list(model.parameters()))
 
 
+def test_sgd_has_momentum_and_its_decay_in_the_gradient():
+    """Two steps with one constant gradient, against the recursion by hand."""
+    model = nn.Linear(3, 1)
+    recipe = dataclasses.replace(RECIPE, optimizer="sgd", lr=0.1, weight_decay=0.5)
+    optimizer = train.optimizer_for(model, recipe)
+    weight, bias = (p.detach().clone() for p in (model.weight, model.bias))
+    momentum = [torch.zeros_like(weight), torch.zeros_like(bias)]
+    for _ in range(2):
+        for p in model.parameters():
+            p.grad = torch.ones_like(p)
+        optimizer.step()
+        momentum = [0.9 * momentum[0] + 1 + 0.5 * weight, 0.9 * momentum[1] + 1]
+        weight, bias = weight - 0.1 * momentum[0], bias - 0.1 * momentum[1]
+    assert torch.allclose(model.weight, weight)
+    assert torch.allclose(model.bias, bias)
+
+
 class Clipped(nn.Linear):
     """A layer with learnable clipping levels, as PACT has, and parameters that only sound so."""
 

@@ -32,11 +32,14 @@ class TrainSpec(Net):
 
     @property
     def approach(self) -> str:
-        """The paper's name for optimizer and architecture together: adam, sam, arch (or preact)."""
+        """The paper's name for optimizer and architecture together: adam, sam, arch, preact.
+
+        What the paper has no name for: the variant's, with the optimizer's behind it unless Adam.
+        """
         if self.variant == "base":
             return self.recipe.optimizer
         name = {"preact": "preact", "snt": "arch"}.get(self.variant, self.variant)
-        return name if self.recipe.optimizer == "adam" else f"{name}+sam"
+        return name if self.recipe.optimizer == "adam" else f"{name}+{self.recipe.optimizer}"
 
     def work(self) -> float:
         passes = 2 if self.recipe.optimizer == "sam" else 1
