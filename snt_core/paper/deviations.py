@@ -2,43 +2,66 @@
 
 measurement: N and the mode of batch normalisation in lambda_max, observers of static quantization.
 rho: SAM's radius. architecture: ResNet without the last activation, Mixer with every activation
-along the channels.
+along the channels. schedule: a third and three times the epochs. factorial: order of layers times
+activation, of which ADAM and ARCH are two corners. optimizer: ARCH with SAM, adaptive SAM, SGD.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from snt_core.common.checks import all_or_one
 from snt_core.paper import quantized
 from snt_core.paper.evidence import frame
 from snt_core.paper.looks import COLOURS, MARKERS, canvas, or_absent
 from snt_core.paper.profiles import Profile
-from snt_core.paper.recipes import BACKBONES, LABELS, lambda_max, ptq, static, training
+from snt_core.paper.recipes import (
+    BACKBONES,
+    LABELS,
+    RHO,
+    THREE,
+    lambda_max,
+    ptq,
+    static,
+    training,
+)
 from snt_core.runs.kinds.train import TrainSpec
 from snt_core.runs.record import Record
 from snt_core.runs.spec import Net, Spec
+from snt_core.training.recipe import Recipe
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-SENSITIVITIES = ("measurement", "rho", "architecture")
+ASAM_RHO = 1.0  # on CIFAR-100, as Kwon et al. 2021, section 5
+FACTORIAL = {  # variant -> order of layers and activation
+    "base": "activation last, ReLU (ADAM)",
+    "leaky": "activation last, LeakyReLU",
+    "prelu": "activation last, PReLU",
+    "eq1": "activation last, Eq. (1)",
+    "preact": "activation first, ReLU (+Preact)",
+    "preact-leaky": "activation first, LeakyReLU",
+    "preact-prelu": "activation first, PReLU",
+    "snt": "activation first, Eq. (1) (ARCH)",
+}
+SGD = {"optimizer": "sgd", "lr": 0.1, "weight_decay": 5e-4}  # the rate of Figure 5's caption
 
 
 def runs(profile: Profile, seeds: Iterable[int], *, about: str = "") -> list[Spec]:
     """Return the runs of each sensitivity."""
     specs: list[Spec] = []
-    for seed, what in product(seeds, all_or_one("sensitivity", about, SENSITIVITIES)):
+    allowed = ("measurement", *VARIED)
+    for seed, what in product(seeds, all_or_one("sensitivity", about, allowed)):
         if what == "measurement":
             specs += _measurement(profile, seed)
-        else:
-            nets = _radii(profile, seed) if what == "rho" else _architectures(profile, seed)
-            for net in nets:
-                specs += [net, lambda_max(profile, net), ptq(profile, net, 4, False)]
+            continue
+        nets, _ = VARIED[what]
+        for net in nets(profile, seed):
+            specs += [net, lambda_max(profile, net), ptq(profile, net, 4, False)]
     return specs
 
 
@@ -58,11 +81,16 @@ def _measurement(profile: Profile, seed: int) -> list[Spec]:
     return specs
 
 
+def _resnet(profile: Profile, approach: str, seed: int, **recipe: Any) -> TrainSpec:
+    """ResNet-20 on CIFAR-100, as in Table 3 but for what `recipe` changes."""
+    net = training(profile, "cifar100", approach, seed)
+    assert isinstance(net, TrainSpec)
+    return replace(net, recipe=replace(net.recipe, **recipe))
+
+
 def _radii(profile: Profile, seed: int) -> list[Net]:
-    sam = training(profile, "cifar100", "sam", seed)
-    assert isinstance(sam, TrainSpec)
-    rho = sam.recipe.rho
-    return [replace(sam, recipe=replace(sam.recipe, rho=r)) for r in (rho / 2, rho, 2 * rho)]
+    rho = RHO["cifar100"]
+    return [_resnet(profile, "sam", seed, rho=r) for r in (rho / 2, rho, 2 * rho)]
 
 
 def _architectures(profile: Profile, seed: int) -> list[Net]:
@@ -70,6 +98,50 @@ def _architectures(profile: Profile, seed: int) -> list[Net]:
     mixer = training(profile, "cifar10", "arch", seed, "mixer_s")
     changed = replace(resnet, variant="snt-nofinal"), replace(mixer, variant="snt-channels")
     return [resnet, changed[0], mixer, changed[1]]
+
+
+def _schedules(profile: Profile, seed: int) -> list[Net]:
+    epochs = (max(1, profile.epochs // 3), profile.epochs, 3 * profile.epochs)
+    return [
+        _resnet(profile, approach, seed, epochs=n)
+        for n, approach in product(dict.fromkeys(epochs), THREE)
+    ]
+
+
+def _factors(profile: Profile, seed: int) -> list[Net]:
+    adam = _resnet(profile, "adam", seed)
+    return [replace(adam, variant=variant) for variant in FACTORIAL]
+
+
+def _optimizers(profile: Profile, seed: int) -> list[Net]:
+    usual = [_resnet(profile, approach, seed) for approach in THREE]
+    return [
+        *usual,
+        _resnet(profile, "arch", seed, optimizer="sam", rho=RHO["cifar100"]),
+        _resnet(profile, "sam", seed, rho=ASAM_RHO, adaptive=True),
+        _resnet(profile, "adam", seed, **SGD),
+        _resnet(profile, "arch", seed, **SGD),
+    ]
+
+
+def _label(net: Net) -> str:
+    adaptive = isinstance(net, TrainSpec) and net.recipe.adaptive
+    return f"{'adaptive ' if adaptive else ''}{LABELS[net.approach]}"
+
+
+def _recipe(net: Net) -> Recipe:
+    assert isinstance(net, TrainSpec)  # none of these nets is a checkpoint
+    return net.recipe
+
+
+# sensitivity -> its nets, and what tells them apart where approach and seed do not
+VARIED: dict[str, tuple[Callable[[Profile, int], list[Net]], Callable[[Net], str]]] = {
+    "rho": (_radii, lambda net: f"rho {_recipe(net).rho:g}"),
+    "architecture": (_architectures, lambda net: f"{BACKBONES[net.model]}, {net.variant}"),
+    "schedule": (_schedules, lambda net: f"{_recipe(net).epochs} epochs"),
+    "factorial": (_factors, lambda net: FACTORIAL[net.variant]),
+    "optimizer": (_optimizers, _label),
+}
 
 
 def lambda_settings(records: Iterable[Record]) -> pd.DataFrame:
@@ -86,24 +158,20 @@ def observers(records: Iterable[Record]) -> pd.DataFrame:
     return table.reset_index().rename_axis(columns=None)
 
 
-def table(records: Iterable[Record]) -> pd.DataFrame:
-    """Return a row per net with what sets it apart: lambda_max, float and W4 top-1 (percent)."""
+def table(records: Iterable[Record], about: str) -> pd.DataFrame:
+    """Return a row per net of one sensitivity: `setting`, lambda_max, float and W4 top-1 (%)."""
     import pandas as pd
 
+    _, setting = VARIED[about]
     nets: dict[Net, list[Record]] = {}  # approach and seed do not tell them apart here
     for record in records:
         nets.setdefault(record.spec.net, []).append(record)
     rows = [
-        quantized.nets(own).assign(setting=_setting(net))
+        quantized.nets(own).assign(setting=setting(net))
         for net, own in nets.items()
         if len(frame(own, "ptq"))  # not where it diverged
     ]
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
-
-
-def _setting(net: Net) -> str:
-    rho = net.recipe.rho if isinstance(net, TrainSpec) else 0.0
-    return f"rho {rho:g}" if rho else f"{BACKBONES[net.model]}, {net.variant}"
 
 
 @or_absent
@@ -120,6 +188,7 @@ def figure(table: pd.DataFrame, columns: dict[str, str]) -> Figure:
         ax.set(xlabel=label, xscale="log" if column == "lambda_max" else "linear")
         ax.set_yticks(list(places.values()), list(places))
     panels[0].invert_yaxis()
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    if table.groupby("setting").approach.nunique().max() > 1:  # else the setting says it all
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4)
     return figure

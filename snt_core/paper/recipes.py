@@ -32,6 +32,14 @@ LABELS = {  # approaches as the paper prints them, then our own
     "untrained": "untrained",
     "snt-nofinal": "ARCH, no last activation",
     "snt-channels": "ARCH, along channels",
+    "arch+sam": "ARCH with SAM",
+    "sgd": "SGD",
+    "arch+sgd": "ARCH with SGD",
+    "leaky": "LeakyReLU",
+    "prelu": "PReLU",
+    "eq1": "Eq. (1)",
+    "preact-leaky": "+Preact, LeakyReLU",
+    "preact-prelu": "+Preact, PReLU",
 }
 BACKBONES = {  # the paper's names
     "resnet20": "ResNet-20",

@@ -151,7 +151,7 @@ def test_variants_of_one_approach_keep_their_own_numbers():
         "after": {("sam", rho): 60 + x for rho, x in zip(radii, lambdas)},
     }
     made = result("deviations", part={"about": "rho"}, **columns)
-    rows = deviations.table(made.records)
+    rows = deviations.table(made.records, "rho")
     assert len(rows) == 3 * 2
     found = set(zip(rows.setting, rows.lambda_max, rows.top1))
     assert found == {(f"rho {r:g}", x, 60 + x) for r, x in zip(radii, lambdas)}
@@ -161,17 +161,43 @@ def test_variants_of_one_approach_keep_their_own_numbers():
         status="diverged",
         metrics={},
     )
-    assert set(deviations.table(lost.records).setting) == {"rho 0.05", "rho 0.2"}
+    assert set(deviations.table(lost.records, "rho").setting) == {"rho 0.05", "rho 0.2"}
 
 
 def test_variants_of_the_architecture():
     made = result("deviations", (0,), part={"about": "architecture"})
-    assert set(deviations.table(made.records).setting) == {
+    assert set(deviations.table(made.records, "architecture").setting) == {
         "ResNet-20, snt",
         "ResNet-20, snt-nofinal",
         "Mixer-S, snt",
         "Mixer-S, snt-channels",
     }
+
+
+@pytest.mark.parametrize(
+    ("about", "settings", "approaches"),
+    [
+        ("schedule", ["5 epochs", "15 epochs", "45 epochs"], {"adam", "sam", "arch"}),
+        (
+            "factorial",
+            list(deviations.FACTORIAL.values()),
+            {*deviations.FACTORIAL} - {"base", "snt"} | {"adam", "arch"},
+        ),
+        (
+            "optimizer",
+            ["SAM", "ADAM", "ARCH", "ARCH with SAM", "adaptive SAM", "SGD", "ARCH with SGD"],
+            {"sam", "adam", "arch", "arch+sam", "sgd", "arch+sgd"},
+        ),
+    ],
+)
+def test_each_setting_has_its_own_row(about, settings, approaches):
+    made = result("deviations", (0,), part={"about": about})
+    rows = deviations.table(made.records, about)
+    assert list(dict.fromkeys(rows.setting)) == settings
+    assert set(rows.approach) == approaches
+    assert not rows.duplicated(["setting", "approach"]).any()
+    drawn = deviations.figure(rows, {"top1": "W4"})
+    assert [t.get_text() for t in drawn.axes[0].get_yticklabels()] == settings
 
 
 def test_settings_of_the_measurement():
