@@ -45,8 +45,8 @@ def run_all(
     specs = list(specs)
     todo = ranks.from_main(lambda: pending(specs, store))
     if todo:
-        engine = engine or detect()
-        _load_data(todo)
+        load_data(todo)
+        engine = engine or detect()  # compiles kernels, so after all that may be refused
         if ranks.count() > 1:
             for spec in todo:
                 _run_on_ranks(spec, store, engine, profile, report)
@@ -59,7 +59,7 @@ def run_all(
     return [record for record in records if record is not None]
 
 
-def _load_data(todo: Iterable[Spec]) -> None:
+def load_data(todo: Iterable[Spec]) -> None:
     """Find, check and decode every data set first, so that a missing one is told before work."""
     from snt_core.data.load import load
 
