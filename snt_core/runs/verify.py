@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from snt_core.runs.store import Store
 from snt_core.training.engine import Engine, detect
 
 TOLERANCE = 0.01  # relative, for the headline numbers, when bits differ
+IDENTICAL = "identical"
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,26 @@ class Verification:
 
 
 def chosen_records(store: Store, prefix: str, sample: int) -> list[Record]:
-    """Return the records whose id starts with `prefix`, or `sample` drawn at random."""
+    """Return the records whose id starts with `prefix`, or `sample` drawn at random.
+
+    Drawn are those that can be run again: trainings, and measurements whose weights are here.
+
+    Raises:
+        UserError: both or neither is given, or there is no such record.
+    """
+    if bool(prefix) == bool(sample):
+        raise UserError("name a record by its id, or give --sample N; one of both")
     records = [record for record in store.records() if record.status == "done"]
     if sample:
         able = [
             r for r in records if r.spec.net is r.spec or store.weights_path(r.spec.net).exists()
         ]
+        if not able:
+            raise UserError(
+                f"none of the {len(records)} records in {store.folder} can be run again: no "
+                f"training is among them, and no weights lie beside them"
+            )
         return random.sample(able, min(sample, len(able)))
-    if not prefix:
-        raise UserError("name a record by its id, or give --sample N")
     wanted = prefix.split("-")[-1]
     found = [record for record in records if record.id.startswith(wanted)]
     if not found:
@@ -44,6 +56,17 @@ def chosen_records(store: Store, prefix: str, sample: int) -> list[Record]:
             f"no record '{prefix}' in {store.folder}; the ids are in the names of the files there"
         )
     return found
+
+
+def summary(results: Sequence[Verification], sample: int = 0) -> str:
+    """Return in a line what was verified and with which result; `sample` is how many were asked."""
+    identical = sum(result.text == IDENTICAL for result in results)
+    close = sum(result.same for result in results) - identical
+    counts = {"identical": identical, "close": close, "different": len(results) - identical - close}
+    found = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    fewer = f" ({sample} were asked for; no others can be run again here)"
+    noun = "record" if len(results) == 1 else "records"
+    return f"{len(results)} {noun} run again: {found}{fewer if len(results) < sample else ''}"
 
 
 def run_again(record: Record, store: Store) -> Verification:
@@ -54,7 +77,7 @@ def run_again(record: Record, store: Store) -> Verification:
             _lend_weights(record.spec, store, aside)
         again = run(record.spec, aside, _engine(record), record.profile)
     if again.metrics == record.metrics:
-        return Verification(True, "identical")
+        return Verification(True, IDENTICAL)
     headline = record.spec.headline
     gaps = list(_gaps(headline(record.metrics), headline(again.metrics)))
     same = all(abs(new - old) <= TOLERANCE * max(abs(old), 1.0) for _, old, new in gaps)
