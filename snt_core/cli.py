@@ -102,6 +102,9 @@ def _requested(profile: str, only: str, seeds: str) -> tuple[Profile, list[Spec]
 def _run(specs: list[Spec], profile: Profile, workers: int, exact: bool = False) -> None:
     store = open_store()
     todo = planned_runs(specs, store)
+    if not specs:
+        out.print("Nothing to run: what was asked for is drawn from the code alone.")
+        return
     if not todo:
         out.print(f"Nothing to run: all {len(specs)} records of profile {profile.name} are there.")
         return

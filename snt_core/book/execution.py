@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from types import MappingProxyType
 from typing import Any
 
@@ -65,8 +65,8 @@ def execute(
     failed = output.with_suffix(".failed.ipynb")
     try:
         # Through sockets in a folder of its own: kernels that start at once in several processes
-        # may pick the same TCP port.
-        with TemporaryDirectory() as sockets:
+        # may pick the same TCP port. A socket's path has 107 characters at most.
+        with TemporaryDirectory(dir="/tmp" if len(gettempdir()) > 80 else None) as sockets:
             transport = {"transport": "ipc", "ip": f"{sockets}/kernel"}
             papermill.execute_notebook(
                 chapter.file.resolve(),

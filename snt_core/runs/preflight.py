@@ -16,7 +16,7 @@ def preflight(specs: Iterable[Spec], store: Store) -> None:
 
     Raises:
         UserError: the store or the cache cannot be written, a data set is missing or not whole, or
-            weights that would be measured are damaged.
+            weights that would be measured, or rounds that would be gone on from, are damaged.
     """
     todo = pending(specs, store)
     if not todo:
@@ -26,6 +26,8 @@ def preflight(specs: Iterable[Spec], store: Store) -> None:
     require_writable("the cache", cache_dir())
     for name in sorted({spec.net.data for spec in todo if spec.needs_data}):
         presence.require(name)
+    for spec in todo:
+        store.check_begun(spec)
     trained = set(todo)
     for net in {spec.net: None for spec in todo if spec.net not in trained}:
         if not is_diverged(net, store):

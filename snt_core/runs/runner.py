@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -180,7 +180,7 @@ def _in_parallel(
                 done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in done:
                     spec = running.pop(future)
-                    future.result()
+                    _raise_if_killed(future, spec)
                     report(spec, 1.0)
                     hand_out([child for child in waiting if child.net == spec])
                 for spec in running.values():
@@ -191,6 +191,16 @@ def _in_parallel(
             for process in list(pool._processes.values()):
                 process.kill()
             raise
+
+
+def _raise_if_killed(future: Future[None], spec: Spec) -> None:
+    try:
+        future.result()
+    except BrokenExecutor as error:
+        raise UserError(
+            f"{record_name(spec)} or a run beside it was killed from outside, out of memory "
+            f"perhaps; what is finished is kept, start again with fewer --workers"
+        ) from error
 
 
 def _in_worker(spec: Spec, folder: Path, engine: Engine, profile: str) -> None:

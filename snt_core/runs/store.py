@@ -131,6 +131,19 @@ class Store:
         """Whether an interrupted process left something to go on from."""
         return any(self.run_dir(spec).glob("checkpoint*"))
 
+    def check_begun(self, spec: Spec) -> None:
+        """Raise UserError where finished rounds are kept that cannot be gone on from."""
+        from safetensors import SafetensorError, safe_open
+
+        for path in self.run_dir(spec).glob("*.safetensors"):
+            try:
+                with safe_open(path, framework="np"):
+                    pass
+            except (OSError, SafetensorError) as error:
+                raise UserError(
+                    f"{path} is damaged ({error}); remove it, and the run starts anew"
+                ) from error
+
     def begin_session(self, spec: Spec, facts: dict[str, Any]) -> list[dict[str, Any]]:
         """Note `facts` of the process that now carries out the run.
 
@@ -173,7 +186,7 @@ class Store:
         try:
             state = json.loads((self.run_dir(spec) / "progress.json").read_text(encoding="utf-8"))
             return state["done"] / state["total"]
-        except (OSError, ValueError, KeyError, ZeroDivisionError):
+        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
             return 0.0
 
     def clear(self, spec: Spec) -> None:

@@ -57,6 +57,10 @@ def run(checkout: Path, *command: str) -> str:
     return done.stdout
 
 
+def code_cells(file: Path) -> list[dict]:
+    return [cell for cell in json.loads(file.read_text())["cells"] if cell["cell_type"] == "code"]
+
+
 def snt(checkout: Path, *words: str) -> str:
     return run(checkout, "-c", "from snt_core.cli import main; main()", *words)
 
@@ -125,6 +129,15 @@ def test_a_chapter_that_judges_a_claim(checkout):
     executed = (checkout / "_build" / "chapters" / "figure8_depth.ipynb").read_text()
     assert "ARCH gains." in executed
     assert "Profile smoke gives no verdict" in executed
+    # in the kernel that JupyterLab would start for it, without a parameter
+    by_hand = checkout / "by_hand.ipynb"
+    shutil.copy(notebook, by_hand)
+    run(checkout, "-c", "from nbclient.cli import main; main()", "--inplace", str(by_hand))
+    first = next(cell["outputs"] for cell in code_cells(by_hand) if cell["outputs"])[0]
+    assert first["name"] == "stderr"
+    assert "".join(first["text"]).startswith("snt: figure8: profile smoke, seeds 0: 2 of 2 records")
+    assert "ARCH gains." in by_hand.read_text()
+    by_hand.unlink()
     verdicts = json.loads(snt(checkout, "claims", "--json"))
     assert verdicts[-1]["id"] == "depth"
     assert verdicts[-1]["chapter"] == "figure8"
