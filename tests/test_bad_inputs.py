@@ -26,10 +26,11 @@ from snt_core.paper import numbers
 from snt_core.paper.profiles import PROFILES
 from snt_core.paper.recipes import training
 from snt_core.runs import runner
+from snt_core.runs.identity import run_id
 from snt_core.runs.record import Record
 from snt_core.runs.store import Store
 
-Prepare = Callable[[Path], None]
+Prepare = Callable[[Path], object]
 NET = training(PROFILES["smoke"], "cifar100", "adam", 0)
 
 
@@ -193,10 +194,16 @@ def train_only(tmp: Path) -> None:
     (tmp / "data" / "cifar100" / "test-00000-of-00001.parquet").unlink()
 
 
-def record(tmp: Path) -> Path:
+def record(tmp: Path, profile: str = "smoke") -> Path:
+    net = training(PROFILES[profile], "cifar100", "adam", 0)
     facts = {"metrics": {"top1": 50}, "provenance": {"seconds": 1.0}}
-    made = Record(spec=NET, profile="smoke", status="done", n_samples=1, **facts)
+    made = Record(spec=net, profile=profile, status="done", n_samples=1, **facts)
     return Store(tmp / "store").put(made)
+
+
+def unreadable(tmp: Path) -> None:
+    """What other software left in the place of a record."""
+    folder("store/records/smoke/train-0123456789abcdef.json")(tmp)
 
 
 def edited_record(tmp: Path) -> None:
@@ -234,13 +241,20 @@ DATA = [
     Case("run --profile imagenet --only figure2", "{tmp}/data/imagenet/val"),
     Case("run --profile imagenet --only figure2", "no images", folder("data/imagenet/val/n01")),
     Case("plan --profile smoke", "checksum", edited_record),
+    Case("plan --profile smoke", "train-0123456789abcdef.json", unreadable),
     Case("status --json x", "x"),
+    Case("verify --sample 1", "cifar100 is not in {tmp}/data", lambda tmp: record(tmp, "cifar")),
     Case(
         TABLE4,
         "missing or damaged",
         weights(lambda path: path.write_bytes(path.read_bytes()[:300])),
     ),
     Case(TABLE4, "missing or damaged", weights(lambda path: path.write_bytes(b""))),
+    Case(
+        TABLE4,
+        "checkpoint-rounds.safetensors is damaged",
+        file(f"store/runs/{run_id(NET)}/checkpoint-rounds.safetensors"),
+    ),
     Case(
         "run --profile smoke --only table4",
         "belong to run other",

@@ -49,6 +49,8 @@ def named_folder(what: str, text: str | Path) -> Path:
     there = _nearest(path)
     if not there.is_dir():
         raise UserError(f"{what} is '{text}', but {there} is a file; name a folder")
+    if not os.access(there, os.R_OK | os.X_OK):
+        raise UserError(f"{what} is '{text}', but {there} may not be read; change its rights")
     return path
 
 

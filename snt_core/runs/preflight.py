@@ -11,6 +11,13 @@ from snt_core.runs.spec import Spec
 from snt_core.runs.store import Store
 
 
+def require_data(specs: Iterable[Spec]) -> None:
+    """Raise UserError unless the data sets of `specs` are there and the cache takes files."""
+    require_writable("the cache", cache_dir())
+    for name in sorted({spec.net.data for spec in specs if spec.needs_data}):
+        presence.require(name)
+
+
 def preflight(specs: Iterable[Spec], store: Store) -> None:
     """Return if what is missing of `specs` can be run here.
 
@@ -23,9 +30,7 @@ def preflight(specs: Iterable[Spec], store: Store) -> None:
         return
     for part in ("records", "weights", "runs"):
         require_writable("the store", store.folder / part)
-    require_writable("the cache", cache_dir())
-    for name in sorted({spec.net.data for spec in todo if spec.needs_data}):
-        presence.require(name)
+    require_data(todo)
     for spec in todo:
         store.check_begun(spec)
     trained = set(todo)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from snt_core.common.errors import UserError
+from snt_core.runs.preflight import require_data
 from snt_core.runs.record import Record
 from snt_core.runs.runner import run
 from snt_core.runs.spec import Spec
@@ -70,7 +71,11 @@ def summary(results: Sequence[Verification], sample: int = 0) -> str:
 
 
 def run_again(record: Record, store: Store) -> Verification:
-    """Repeat `record` in a store of its own, from the same weights, and compare the metrics."""
+    """Repeat `record` in a store of its own, from the same weights, and compare the metrics.
+
+    Raises UserError where data or weights are missing or damaged, before anything is compiled.
+    """
+    require_data([record.spec])
     with tempfile.TemporaryDirectory() as folder:
         aside = Store(Path(folder))
         if record.spec.net is not record.spec:
@@ -96,6 +101,7 @@ def _lend_weights(spec: Spec, store: Store, aside: Store) -> None:
         raise UserError(
             f"{source} is not here; train it first with 'snt run' or verify its training"
         )
+    store.check_weights(spec.net)
     target = aside.weights_path(spec.net)
     target.parent.mkdir(parents=True)
     os.symlink(source, target)
