@@ -43,6 +43,7 @@ WorkersOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="For scripts; the shape is kept.")]
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+INTERRUPTED = 130
 
 
 def main() -> None:
@@ -50,12 +51,15 @@ def main() -> None:
     spell_out()
     try:
         pin_environment()
-        sys.exit(app(standalone_mode=False))
+        code = app(standalone_mode=False)
+        if code == INTERRUPTED:  # typer's own word for Ctrl-C, of which it says nothing
+            raise KeyboardInterrupt
+        sys.exit(code)
     except UserError as error:
         message = str(error)
     except (KeyboardInterrupt, typer.Abort):
         print("snt: interrupted; what is finished is kept, start again to go on", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except OSError as error:
         message = of_system(error)
     except Exception as error:  # typer's own errors have no public base class

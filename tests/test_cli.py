@@ -83,6 +83,30 @@ def test_without_a_checkout_a_line_says_what_needs_one(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["site"]
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (OSError(28, "No space left on device", "/full/x"), 2, "/full/x: No space left on device"),
+        (PermissionError(13, "Permission denied"), 2, "permission denied"),
+        (OSError("odd\nand long"), 2, "odd"),
+    ],
+    ids=lambda value: str(value).partition("\n")[0],
+)
+def test_what_the_system_or_the_user_stops_is_a_line(error, code, says, monkeypatch, capsys):
+    def stopped(*_, **__):
+        raise error
+
+    monkeypatch.setattr(cli, "standings", stopped)
+    monkeypatch.setattr("sys.argv", ["snt", "status"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == code
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == 1
+
+
 def test_a_chapter_is_written_to_the_project_from_any_folder(tmp_path, monkeypatch, capsys):
     written = []
     monkeypatch.setattr(cli, "execute", lambda found, target, *_, **__: written.append(target))

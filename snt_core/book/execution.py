@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
@@ -141,6 +141,11 @@ def execute_all(
             except UserError as error:
                 failures[name] = error
                 notify(f"{name}: failed")
+            except BrokenExecutor:
+                failures[name] = UserError(
+                    f"{name} or a chapter beside it was killed from outside, out of memory "
+                    f"perhaps; start again with fewer --workers"
+                )
     if failures:
         raise UserError("; ".join(str(failures[c.name]) for c in which if c.name in failures))
     return done

@@ -242,7 +242,7 @@ def _download(name: str, layout: Layout, root: Path) -> None:
 
 
 def _missing(name: str, layout: Layout, root: Path, error: Exception) -> UserError:
-    reason = (str(error) or type(error).__name__).splitlines()[0]
+    reason = (str(getattr(error, "reason", error)) or type(error).__name__).splitlines()[0]
     return UserError(
         f"{name} is not in {root} and its download failed ({reason}); set SNT_DATA_DIR to a "
         f"folder with {name}/train-*.parquet (Hugging Face layout) or {layout.folder}/ "

@@ -171,10 +171,15 @@ class Store:
 
     def is_running(self, spec: Spec) -> bool:
         """Whether a living process owns the run."""
-        if not (self.run_dir(spec) / "lock").exists():
+        try:
+            # shared, and so without a right to write: to look is not to take
+            with open(self.run_dir(spec) / "lock", "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
             return False
-        with self.lock(spec) as free:
-            return not free
+        except BlockingIOError:
+            return True
+        return False
 
     def put_progress(self, spec: Spec, done: int, total: int) -> None:
         """How far a run is, for any process to see. Best effort: not synced."""
