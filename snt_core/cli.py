@@ -25,7 +25,7 @@ from snt_core.paper.selection import stand_ins
 from snt_core.paper.standings import standings
 from snt_core.runs.identity import record_name
 from snt_core.runs.plan import clock, in_words, planned_runs
-from snt_core.runs.preflight import preflight
+from snt_core.runs.session import carry_out
 from snt_core.runs.spec import Spec
 from snt_core.runs.store import open_store
 
@@ -81,9 +81,6 @@ def start(
         print(context.get_help())
 
 
-PER_CARD = 4  # processes that share one GPU
-
-
 @app.command()
 def run(
     profile: ProfileOption,
@@ -94,54 +91,13 @@ def run(
 ) -> None:
     """Train and measure what is missing."""
     chosen, specs = _requested(profile, only, seeds)
-    _run(specs, chosen, workers, exact)
+    carry_out(specs, open_store(), profile=chosen.name, workers=workers, exact=exact, console=out)
 
 
 def _requested(profile: str, only: str, seeds: str) -> tuple[Profile, list[Spec]]:
     chosen = profile_named(profile)
     names, which = request.artefacts_named(only), request.seeds_named(seeds)
     return chosen, requested(chosen, names, which)
-
-
-def _run(specs: list[Spec], profile: Profile, workers: int, exact: bool = False) -> None:
-    store = open_store()
-    todo = planned_runs(specs, store)
-    if not specs:
-        out.print("Nothing to run: what was asked for is drawn from the code alone.")
-        return
-    if not todo:
-        out.print(f"Nothing to run: all {len(specs)} records of profile {profile.name} are there.")
-        return
-    preflight(specs, store)
-
-    from snt_core.runs.progress import ProgressDisplay
-    from snt_core.runs.runner import load_data, run_all
-    from snt_core.training import ranks
-    from snt_core.training.engine import busy, detect
-
-    load_data([step.spec for step in todo])  # whatever a look at every image finds is told now,
-    engine = detect(exact=exact)  # before kernels are compiled
-    if engine.device == "cuda":
-        workers = min(workers, PER_CARD)
-    if not (exact or engine.fused):
-        out.print("No C++ compiler that works here, so plain operators run: slower.")
-    if (others := busy()) is not None:
-        out.print(f"Other work keeps {others} busy.")
-    if profile.name in ("paper", "imagenet") and engine.device == "cpu":
-        about = f"profile {profile.name} is meant for a GPU; here: {in_words(todo)}"
-        print(f"snt: {about}", file=sys.stderr)
-    with (
-        ranks.joined(),
-        ProgressDisplay(todo, out if ranks.is_main() else Console(quiet=True)) as display,
-    ):
-        run_all(
-            specs,
-            store,
-            profile=profile.name,
-            engine=engine,
-            workers=workers,
-            report=display.report,
-        )
 
 
 @app.command()
@@ -207,12 +163,10 @@ def book(
     if profile != PUBLISHED:
         profile_named(profile)
     require_buildable(checkout("the book"))
-    if profile == PUBLISHED:
-        if missing := stand_ins(open_store()):
-            _run(missing, PROFILES["smoke"], workers)
-    else:
-        chosen, specs = _requested(profile, "", "")
-        _run(specs, chosen, workers)
+    store, runs_at = open_store(), "smoke" if profile == PUBLISHED else profile
+    specs = stand_ins(store) if profile == PUBLISHED else _requested(profile, "", "")[1]
+    if specs:
+        carry_out(specs, store, profile=runs_at, workers=workers, console=out)
     index = build(profile, {"profile": profile}, workers, notify=print)
     print(f"The book is built. Open {index.as_uri()}")
 
