@@ -92,7 +92,7 @@ def make(*arguments: str, cwd: Path = PROJECT, **extra: str) -> subprocess.Compl
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=env)
 
 
-@pytest.mark.parametrize("target", ["book", "smoke", "test", "lab", "clean"])
+@pytest.mark.parametrize("target", ["book", "smoke", "test", "lab", "hooks", "clean"])
 def test_make_has_the_target(target):
     assert make("--dry-run", target).returncode == 0
 
