@@ -147,6 +147,7 @@ def chapter(
     found = book_chapters.find(name)
     values = request.prepared(found, request.pairs(parameter or []))
     target = request.output_file(output, found)
+    book_chapters.require_valid(found.file)
     if unused := request.without_effect(found, values):
         print(f"{found.name} does not use {', '.join(unused)}: there is nothing to choose in it")
     print(f"Executed: {execute(found, target, values, notify=print)}")

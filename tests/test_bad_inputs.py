@@ -303,6 +303,11 @@ def declares(source: str) -> Prepare:
     return cells(change)
 
 
+def uncounted(body: dict) -> None:
+    for cell in body["cells"]:
+        cell.pop("execution_count", None)
+
+
 def untagged(body: dict) -> None:
     for cell in body["cells"]:
         cell["metadata"].pop("tags", None)
@@ -345,6 +350,9 @@ BOOK = [
     Case("chapters", "format 4", cells(lambda body: body.update(nbformat=3))),
     Case("chapters", "damaged", cells(lambda body: body["cells"][0].pop("source"))),
     Case("book", "damaged", cells(lambda body: body["cells"].append("text"))),
+    Case("book", "'x' is not", cells(lambda body: body["cells"][1].update(outputs=["x"]))),
+    Case("chapter table4", "'a b'", cells(lambda body: body["cells"][0].update(id="a b"))),
+    Case("chapter table4", "'execution_count'", cells(uncounted)),
     Case("chapter table4 -p seeds=0", "0 code cells tagged", cells(untagged)),
     Case("chapter table4", "3 code cells tagged", cells(tagged_twice)),
     Case("chapter table4", "'profile = 1'", declares("profile = 1")),

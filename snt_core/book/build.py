@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from snt_core.book.chapters import Chapter, chapters
+from snt_core.book.chapters import Chapter, chapters, require_valid
 from snt_core.book.execution import execute_all, verify_executed
 from snt_core.book.request import edition
 from snt_core.common.documents import read_yaml
@@ -76,6 +76,8 @@ def require_buildable(project: Path = PROJECT) -> list[Chapter]:
     which = chapters(project)
     if not which:
         raise UserError(f"_toc.yml of {project} lists no notebook, so there is nothing to build")
+    for chapter in which:
+        require_valid(chapter.file)
     _configuration(project)
     require_writable("the output folder", project / "_build")
     return which

@@ -6,6 +6,7 @@ are checked before anything runs.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,23 @@ def read_notebook(file: Path) -> dict[str, Any]:
             f"it again in JupyterLab"
         )
     return dict(notebook)
+
+
+def require_valid(file: Path) -> None:
+    """Raise UserError where a notebook breaks a rule of its format, before a kernel starts."""
+    import nbformat
+
+    notebook = nbformat.from_dict(read_notebook(file))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a missing id is mended on the way
+            nbformat.validate(notebook)
+    except nbformat.ValidationError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{file} is a damaged notebook ({reason}); restore it from git, or save it again in "
+            f"JupyterLab"
+        ) from error
 
 
 # parameters ---------------------------------------------------------------------------------
