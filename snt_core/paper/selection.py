@@ -179,7 +179,7 @@ def first_line(
     counted = f"{len(found.records)} of {len(found.specs)} records are there"
     notes = [f"{counted}, nothing is computed"]
     if todo:
-        notes = [f"{counted}, {len(todo)} runs are computed now ({in_words(todo)})"]
+        notes = [f"{counted}, {len(todo)} to be computed now ({in_words(todo)})"]
     if profile == PUBLISHED and not found.profile.verdicts:
         notes.append("nothing better is recorded, so smoke stands in, which proves nothing")
     elif is_shown_as_it_is(found, profile) and found.missing:

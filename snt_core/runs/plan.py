@@ -93,7 +93,8 @@ def in_words(todo: Sequence[PlannedRun]) -> str:
     rest = len(todo) - len(known)
     text = f"{clock(sum(known))} of work on one core" if known else ""
     if rest:
-        text += f"{' and ' if known else ''}{rest} runs of kinds that were never timed here"
+        kinds = "1 run of a kind" if rest == 1 else f"{rest} runs of kinds"
+        text += f"{' and ' if known else ''}{kinds} never timed here"
     return text
 
 

@@ -113,7 +113,7 @@ def test_the_first_line_says_what_is_computed_and_that_smoke_stands_in(
     store = str(filled(tmp_path, "smoke", [0], 0.75).folder)
     line = told(capsys, store=store, weight_bits=4)
     assert "table4, weight_bits 4: profile smoke, seeds 0: 9 of 12 records are there" in line
-    assert "3 runs are computed now (" in line
+    assert "3 to be computed now (" in line
     assert "smoke stands in" in line
 
 
