@@ -107,6 +107,11 @@ def outcome(claim: str, *selections: Selection) -> HTML:
     )
 
 
+def outcomes(*evidence: tuple[Any, ...]) -> HTML:
+    """Return what came out of several claims: tuples of a claim and the selections it rests on."""
+    return HTML("".join(outcome(claim, *selections).data for claim, *selections in evidence))
+
+
 def verdict(claim: str, *selections: Selection) -> HTML:
     """Return a card: what the paper claims, and what the records say of each assertion in it."""
     found = judge(claim, *selections)
