@@ -11,6 +11,7 @@ from pathlib import Path
 
 from snt_core.common.errors import UserError
 from snt_core.runs.record import Record
+from snt_core.runs.repeats import Repeat, keep
 from snt_core.runs.runner import run
 from snt_core.runs.spec import Spec
 from snt_core.runs.store import Store
@@ -47,12 +48,30 @@ def chosen_records(store: Store, prefix: str, sample: int) -> list[Record]:
 
 
 def run_again(record: Record, store: Store) -> Verification:
-    """Repeat `record` in a store of its own, from the same weights, and compare the metrics."""
+    """Repeat `record` in a store of its own, from the same weights, and compare the metrics.
+
+    The outcome is kept in `store` (see `repeats`), so that the book can tell it.
+    """
     with tempfile.TemporaryDirectory() as folder:
         aside = Store(Path(folder))
         if record.spec.net is not record.spec:
             _lend_weights(record.spec, store, aside)
         again = run(record.spec, aside, _engine(record), record.profile)
+    found = _compared(record, again)
+    keep(
+        Repeat(
+            record=record.name,
+            profile=record.profile,
+            same=found.same,
+            result=found.text,
+            provenance=again.provenance,
+        ),
+        store,
+    )
+    return found
+
+
+def _compared(record: Record, again: Record) -> Verification:
     if again.metrics == record.metrics:
         return Verification(True, "identical")
     headline = record.spec.headline
