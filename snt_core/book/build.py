@@ -71,27 +71,37 @@ def _execute_changed(
     notify: Callable[[str], None],
 ) -> dict[Chapter, Path]:
     """Return every chapter's executed notebook; only those whose inputs changed are run."""
-    which = chapters(project)
-    if not which:
+    keys = chapter_keys(parameters, project)
+    if not keys:
         raise UserError(f"_toc.yml of {project} lists no notebook, so there is nothing to build")
-    shared = _shared_inputs(project)
-    keys = {chapter: _key(chapter, parameters, shared) for chapter in which}
-    stale = [c for c in which if _stored_key(executed / f"{c.name}.ipynb") != keys[c]]
-    notify(f"{len(which)} chapters, {len(stale)} to execute")
+    stale = stale_chapters(executed, keys)
+    notify(f"{len(keys)} chapters, {len(stale)} to execute")
     for chapter in stale:  # or a key would outlive the notebook that it vouches for
         (executed / f"{chapter.name}.key").unlink(missing_ok=True)
     done = execute_all(stale, executed, parameters, workers, notify=notify) if stale else {}
     for chapter in stale:
         verify_executed(done[chapter.name])
         done[chapter.name].with_suffix(".key").write_text(keys[chapter])
-    return {chapter: executed / f"{chapter.name}.ipynb" for chapter in which}
+    return {chapter: executed / f"{chapter.name}.ipynb" for chapter in keys}
+
+
+def chapter_keys(parameters: Mapping[str, Any], project: Path = PROJECT) -> dict[Chapter, str]:
+    """Return a digest of all that each chapter shows, executed with `parameters`."""
+    shared = _shared_inputs(project)
+    return {chapter: _key(chapter, parameters, shared) for chapter in chapters(project)}
+
+
+def stale_chapters(executed: Path, keys: Mapping[Chapter, str]) -> list[Chapter]:
+    """Return the chapters whose notebook in `executed` is missing, or older than what it shows."""
+    return [c for c, key in keys.items() if _stored_key(executed / f"{c.name}.ipynb") != key]
 
 
 def _shared_inputs(project: Path) -> str:
     """Return a digest of what every chapter may read: the code, the paper's numbers, the records.
 
-    Records count by name, size and time: there are many, and they never change in place. Those
-    of `smoke` do not count: a build may make them itself, and the code says all they depend on.
+    Records and their repetitions count by name, size and time: there are many, and they never
+    change in place. Those of `smoke` do not count: a build may make them itself, and the code
+    says all they depend on.
     """
     digest = hashlib.sha256()
     patterns = ("snt_core/**/*.py", "snt_core/**/*.cpp", "data/paper/*", "benchmarks/**/*.[cj]s*")
@@ -99,9 +109,9 @@ def _shared_inputs(project: Path) -> str:
     for file in sorted([*code, project / "requirements.lock"]):
         if file.is_file():
             digest.update(f"{file.relative_to(project)}\n".encode() + file.read_bytes())
-    records = store_dir() / "records"
-    for file in sorted(records.glob("**/*.json")):
-        if file.relative_to(records).parts[0] != "smoke":
+    store = store_dir()
+    for file in sorted([*store.glob("records/*/*.json"), *store.glob("verified/*/*.json")]):
+        if file.parent.name != "smoke":
             about = file.stat()
             digest.update(f"{file} {about.st_size} {about.st_mtime_ns}\n".encode())
     return digest.hexdigest()
