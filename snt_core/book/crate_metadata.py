@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import snt_core
@@ -17,6 +18,7 @@ from snt_core.runs.repeats import Repeat
 
 if TYPE_CHECKING:
     from rocrate.model.contextentity import ContextEntity
+    from rocrate.model.entity import Entity
     from rocrate.rocrate import ROCrate
 
 VERSION = "1.2"
@@ -25,6 +27,7 @@ LICENCES = {
     "CC-BY-4.0": ("https://creativecommons.org/licenses/by/4.0/", "Text and figures"),
     "MIT": ("https://spdx.org/licenses/MIT", "Code"),
 }
+COMMAND = "snt_core/cli.py"
 FOLDERS = {
     "html/": "The built book; open html/index.html",
     "book/": "The book's pages as they are written: notebooks and Markdown",
@@ -65,7 +68,7 @@ def describe(contents: Contents) -> dict[str, str]:
     _root(crate, contents)
     for name, says in FOLDERS.items():
         if (contents.folder / name).is_dir():
-            crate.add_dataset(dest_path=name, properties={"name": says})
+            crate.add_dataset(dest_path=name, properties={"name": name, "description": says})
     for name, (kind, says) in FILES.items():
         if (contents.folder / name).is_file():
             _file(crate, contents.folder, name, says, kind)
@@ -74,8 +77,9 @@ def describe(contents: Contents) -> dict[str, str]:
     records = {p.stem: p for p in sorted((contents.folder / "data").glob("records/*/*.json"))}
     for stem, path in records.items():
         name = path.relative_to(contents.folder).as_posix()
-        _file(crate, contents.folder, name, f"Record {stem}", "application/json")
+        _file(crate, contents.folder, name, f"What the run {stem} found", "application/json")
     _actions(crate, contents, records)
+    crate.preview["name"] = "What is in this crate, for readers"
     preview = crate.preview.generate_html()
     body = json.dumps(crate.metadata.generate(), indent=1, ensure_ascii=False)
     return {METADATA: body + "\n", PREVIEW: preview}
@@ -89,10 +93,9 @@ def _root(crate: ROCrate, contents: Contents) -> None:
     root = crate.root_dataset
     root["version"] = citation["version"]
     root["license"] = [_licence(crate, name) for name in LICENCES]
-    root["author"] = [
-        _entity(crate, f"#author-{number}", type="Organization", name=author["name"])
-        for number, author in enumerate(citation["authors"])
-    ]
+    root["author"] = root["publisher"] = _entity(
+        crate, "#authors", type="Organization", name=citation["authors"][0]["name"]
+    )
     root["citation"] = _entity(
         crate,
         paper["url"],
@@ -123,55 +126,81 @@ def _entity(crate: ROCrate, identifier: str, *, type: str, **facts: Any) -> Cont
     return crate.add(ContextEntity(crate, identifier, properties={"@type": type, **facts}))
 
 
-def _file(crate: ROCrate, folder: Path, name: str, says: str, kind: str) -> None:
+def _file(
+    crate: ROCrate,
+    folder: Path,
+    name: str,
+    says: str,
+    kind: str,
+    more: Mapping[str, Any] = MappingProxyType({}),
+) -> Entity:
     path = folder / name
     facts = {
-        "name": says,
+        "name": name,
+        "description": says,
         "encodingFormat": kind,
         "contentSize": str(path.stat().st_size),
         "sha256": digest(path),
     }
-    crate.add_file(dest_path=name, properties=facts)
+    return crate.add_file(dest_path=name, properties={**facts, **more})
 
 
 # what was done ------------------------------------------------------------------------------
 
 
+def _command(crate: ROCrate, folder: Path) -> Entity:
+    """The program behind every action: the file that the command `snt` starts."""
+    python = _entity(
+        crate, "#python", type="ComputerLanguage", name="Python", url="https://www.python.org"
+    )
+    python["version"] = ">=3.11,<3.14"
+    more = {
+        "@type": ["File", "SoftwareSourceCode"],
+        "version": snt_core.__version__,
+        "programmingLanguage": python,
+    }
+    return _file(crate, folder, COMMAND, "The command snt", "text/x-python", more)
+
+
 def _actions(crate: ROCrate, contents: Contents, records: Mapping[str, Path]) -> None:
     """Add an action for each execution and for each record that was run a second time."""
-    software = _entity(
-        crate,
-        "#snt_core",
-        type="SoftwareApplication",
-        name="snt_core",
-        softwareVersion=snt_core.__version__,
-    )
+    command = _command(crate, contents.folder)
 
     def record(name: str) -> dict[str, str] | None:
         path = records.get(name)
         return {"@id": path.relative_to(contents.folder).as_posix()} if path else None
 
+    actions = []
     for one in contents.executed:
         facts: dict[str, Any] = {
             "@type": "CreateAction",
             "name": one.command,
-            "description": f"{one.label}: {len(one.records)} of {one.asked} runs. {one.result}",
+            "description": _told(one),
+            "agent": crate.publisher,
             "startTime": one.started,
             "endTime": one.ended,
             "result": [found for r in one.records if (found := record(r.name))],
         }
-        crate.add_action(software, f"#run-{one.profile}-{one.artefact}", properties=facts)
+        actions.append(
+            crate.add_action(command, f"#run-{one.profile}-{one.artefact}", properties=facts)
+        )
     for repeat in contents.repeated:
         facts = {
             "@type": "AssessAction",
             "name": repeat.command,
             "description": repeat.result,
+            "agent": crate.publisher,
             "startTime": repeat.started,
-            "actionStatus": {"@id": f"http://schema.org/{_status(repeat)}"},
+            "actionStatus": f"http://schema.org/{_status(repeat)}",
         }
         if found := record(repeat.record):
             facts["object"] = found
-        crate.add_action(software, f"#verify-{repeat.record}", properties=facts)
+        actions.append(crate.add_action(command, f"#verify-{repeat.record}", properties=facts))
+    crate.root_dataset["mentions"] = actions
+
+
+def _told(one: Execution) -> str:
+    return f"{one.label}: {len(one.records)} of {one.asked} runs. {one.result}".strip()
 
 
 def _status(repeat: Repeat) -> str:

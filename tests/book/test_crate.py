@@ -39,6 +39,8 @@ def built(small_project: Path, store: Store) -> Path:
     """A project whose book was built, as far as an export can tell."""
     for name in FILES:
         shutil.copy(PROJECT / name, small_project)
+    (small_project / "snt_core").mkdir()
+    shutil.copy(PROJECT / "snt_core" / "cli.py", small_project / "snt_core")
     cache = small_project / "book" / "__pycache__" / "x.pyc"
     cache.parent.mkdir()
     cache.touch()
@@ -107,6 +109,8 @@ def test_another_reader_of_ro_crates_understands_it(crate):
     made = actions["snt run --profile cifar --only table4 --seeds 0"]
     assert {result.id for result in made["result"]} <= set(data)
     assert len(made["result"]) == 12
+    assert made["instrument"].id == "snt_core/cli.py"
+    assert {action.id for action in read.root_dataset["mentions"]} >= {made.id}
     (again,) = read.get_by_type("AssessAction")
     assert again["object"].id in data
 
