@@ -130,12 +130,11 @@ def summary(executed: Sequence[Execution], repeated: Sequence[Repeat]) -> str:
         return "No record of a profile that can tell something is in the store: nothing was run."
     records = {record.name: record for one in executed for record in one.records}
     hours = sum(float(r.provenance["seconds"]) for r in records.values()) / 3600
-    days = sorted(str(record.provenance["started"])[:10] for record in records.values())
+    days = _days(min(one.started for one in executed)[:10], max(one.ended for one in executed)[:10])
     devices = sorted({str(record.provenance["device"]) for record in records.values()})
-    span = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
     lines = [
         f"{len(records)} runs for {len({one.artefact for one in executed})} figures and tables "
-        f"were carried out ({span}, {hours:.1f} hours of work, on {', '.join(devices)})."
+        f"were carried out ({days}, {hours:.1f} hours of work, on {', '.join(devices)})."
     ]
     if repeated:
         agree = sum(repeat.same for repeat in repeated)
@@ -161,34 +160,51 @@ def executions_table(executed: Iterable[Execution]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "what": one.label,
-            "command": one.command,
+            "profile": one.profile,
             "runs": f"{len(one.records)} of {one.asked}",
-            "from (UTC)": _minute(one.started),
-            "to (UTC)": _minute(one.ended),
+            "when": _days(one.started[:10], one.ended[:10]),
             "on": ", ".join(one.facts("device")),
-            "torch": ", ".join(one.facts("torch")),
-            "hours": one.seconds / 3600,
+            "hours of work": f"{one.seconds / 3600:.1f}",
             "result": one.result or "no claim is judged by it",
         }
         for one in executed
     )
 
 
+def commands(executed: Iterable[Execution]) -> str:
+    """Return the commands behind the executions, one a line, each with what it makes."""
+    lines = [(one.command, one.label) for one in executed]
+    width = max((len(command) for command, _ in lines), default=0)
+    return "\n".join(f"{command:{width}}  # {label}" for command, label in lines)
+
+
 def repeats_table(repeated: Iterable[Repeat]) -> pd.DataFrame:
     """Return a row for each record that was run a second time."""
     return pd.DataFrame(
         {
-            "record": repeat.record,
+            "what": repeat.record.rpartition("-")[0].replace("_", " "),
             "command": repeat.command,
             "when (UTC)": _minute(repeat.started),
             "on": repeat.provenance["device"],
-            "torch": repeat.provenance["torch"],
             "commit": str(repeat.provenance["commit"] or "unknown")[:10],
             "agrees": "yes" if repeat.same else "no",
-            "result": repeat.result,
+            "result": _told(repeat),
         }
         for repeat in repeated
     )
+
+
+def _told(repeat: Repeat) -> str:
+    if repeat.result == "identical":
+        return "identical"
+    return ", ".join(repeat.changed) or "headline numbers identical"
+
+
+def _days(first: str, last: str) -> str:
+    """A span of days, `2026-11-22 to 25` within a month."""
+    if first == last:
+        return first
+    return f"{first} to {last[8:] if first[:7] == last[:7] else last}"
 
 
 def _minute(moment: str) -> str:

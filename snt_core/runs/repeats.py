@@ -24,6 +24,7 @@ class Repeat:
         record: `<kind>-<id>`.
         same: whether the headline numbers agree.
         result: how `snt verify` told it.
+        numbers: the headline numbers of the record and of its repetition.
         provenance: of the repetition, in the words of a record's own provenance.
     """
 
@@ -31,12 +32,19 @@ class Repeat:
     profile: str
     same: bool
     result: str
+    numbers: Mapping[str, tuple[float, float]]
     provenance: Mapping[str, Any]
 
     @property
     def command(self) -> str:
         """The command that does it again."""
         return f"snt verify {self.record.rpartition('-')[2]}"
+
+    @property
+    def changed(self) -> list[str]:
+        """The headline numbers that are not the same to six digits, such as `top1 58.7 -> 58.8`."""
+        told = {name: (f"{old:.6g}", f"{new:.6g}") for name, (old, new) in self.numbers.items()}
+        return [f"{name} {old} -> {new}" for name, (old, new) in told.items() if old != new]
 
     @property
     def started(self) -> str:
@@ -66,10 +74,11 @@ def _read(path: Path) -> Repeat:
     names = {field.name for field in fields(Repeat)}
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
+        body["numbers"] = {name: (old, new) for name, (old, new) in body["numbers"].items()}
         repeat = Repeat(**{name: body[name] for name in names})
-        _ = repeat.started  # a file without its time is damaged as well
+        _ = repeat.started, repeat.changed  # what is read later, so that damage is told here
         return repeat
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is no outcome of 'snt verify' ({type(error).__name__}: {error}); "
             f"remove it, or restore it with 'git checkout -- {path}'"

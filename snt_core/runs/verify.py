@@ -64,6 +64,7 @@ def run_again(record: Record, store: Store) -> Verification:
             profile=record.profile,
             same=found.same,
             result=found.text,
+            numbers={name: (old, new) for name, old, new in _gaps(record, again)},
             provenance=again.provenance,
         ),
         store,
@@ -74,8 +75,7 @@ def run_again(record: Record, store: Store) -> Verification:
 def _compared(record: Record, again: Record) -> Verification:
     if again.metrics == record.metrics:
         return Verification(True, "identical")
-    headline = record.spec.headline
-    gaps = list(_gaps(headline(record.metrics), headline(again.metrics)))
+    gaps = list(_gaps(record, again))
     same = all(abs(new - old) <= TOLERANCE * max(abs(old), 1.0) for _, old, new in gaps)
     words = ", ".join(f"{name} {old:.6g} -> {new:.6g}" for name, old, new in gaps)
     return Verification(same, f"{'close' if same else 'DIFFERS'}: {words}")
@@ -97,5 +97,7 @@ def _lend_weights(spec: Spec, store: Store, aside: Store) -> None:
     os.symlink(source, target)
 
 
-def _gaps(old: dict[str, float], new: dict[str, float]) -> Iterator[tuple[str, float, float]]:
+def _gaps(record: Record, again: Record) -> Iterator[tuple[str, float, float]]:
+    """The headline numbers by name, before and now."""
+    old, new = (record.spec.headline(found.metrics) for found in (record, again))
     return ((name, old[name], new[name]) for name in old)

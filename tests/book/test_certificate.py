@@ -29,7 +29,7 @@ def fill(store: Store, artefact: str = "table4", seeds=(0, 1), profile: str = "c
 
 
 def repetition(**changes) -> Repeat:
-    known = {"record": "train-0123456789abcdef", "profile": "cifar", "same": True}
+    known = {"record": "train-0123456789abcdef", "profile": "cifar", "same": True, "numbers": {}}
     return Repeat(
         **{**known, "result": "identical", "provenance": {**FACTS, "started": DAY}, **changes}
     )
@@ -96,15 +96,47 @@ def test_tables_have_a_row_each(store):
     executed = certificate.executions(store, scoreboard(store))
     rows = certificate.executions_table(executed)
     assert list(rows.what) == [one.label for one in executed]
-    assert rows.runs[list(rows.what).index("Table 4")] == "24 of 36"
+    (row,) = rows[rows.what == "Table 4"].to_dict("records")
+    assert (row["runs"], row["when"], row["hours of work"]) == ("24 of 36", "2026-11-25", "12.0")
+    lines = certificate.commands(executed).splitlines()
+    assert [line.split("  # ")[1] for line in lines] == list(rows.what)
+    assert [line.split("  # ")[0].rstrip() for line in lines] == [one.command for one in executed]
     assert not rows.isna().any().any()
     (row,) = certificate.repeats_table([repetition()]).to_dict("records")
     assert row["command"] == "snt verify 0123456789abcdef"
     assert (row["agrees"], row["when (UTC)"]) == ("yes", "2026-11-25 10:00")
 
 
+@pytest.mark.parametrize(
+    ("result", "numbers", "told"),
+    [
+        ("identical", {"top1": (1.0, 1.0)}, "identical"),
+        ("close: ...", {"top1": (1.0, 1.0 + 1e-9)}, "headline numbers identical"),
+        ("DIFFERS: ...", {"top1, a": (158.0, 58.0), "loss": (2.0, 2.0)}, "top1, a 158 -> 58"),
+        ("close: ...", {"a": (1.0, 1.25), "b": (2.0, 2.5)}, "a 1 -> 1.25, b 2 -> 2.5"),
+    ],
+)
+def test_a_repetition_tells_what_differs(result, numbers, told):
+    found = certificate.repeats_table([repetition(result=result, numbers=numbers)])
+    assert found.result.tolist() == [told]
+
+
+@pytest.mark.parametrize(
+    ("last", "told"),
+    [("2026-11-22", "2026-11-22"), ("2026-11-25", "2026-11-22 to 25")]
+    + [("2026-12-01", "2026-11-22 to 2026-12-01")],
+)
+def test_a_span_of_days_is_short(store, last, told):
+    records = fill(store, seeds=(0,), started="2026-11-22T10:00:00+00:00")
+    late = {**FACTS, "started": f"{last}T12:00:00+00:00", "seconds": 60.0}
+    store.put(replace(records[0], provenance=late))
+    rows = certificate.executions_table(certificate.executions(store, []))
+    assert rows.when[list(rows.what).index("Table 4")] == told
+
+
 def test_no_repetition_is_an_empty_table():
     assert certificate.repeats_table([]).empty
+    assert certificate.commands([]) == ""
 
 
 def test_codecheck_has_every_field_that_its_specification_demands(store):

@@ -14,7 +14,15 @@ from snt_core.runs.store import Store
 def repeat(started: str = "2026-11-26T09:30:00+00:00", **changes) -> Repeat:
     facts = {"started": started, "device": "a card", "torch": "2.13.0", "commit": "0" * 40}
     found = {"record": "train-0123456789abcdef", "profile": "cifar", "same": True}
-    return Repeat(**{**found, "result": "identical", "provenance": facts, **changes})
+    return Repeat(
+        **{
+            **found,
+            "result": "identical",
+            "numbers": {"top1": (1.0, 1.5)},
+            "provenance": facts,
+            **changes,
+        }
+    )
 
 
 def test_what_is_kept_is_read_again_by_time(tmp_path):
@@ -30,11 +38,18 @@ def test_the_command_names_the_record():
     assert repeat().command == "snt verify 0123456789abcdef"
 
 
+def test_numbers_count_to_six_digits():
+    numbers = {"a": (1.0, 1.0 + 1e-9), "b": (1.0, 1.001)}
+    assert repeat(numbers=numbers).changed == ["b 1 -> 1.001"]
+
+
 def test_nothing_kept_is_nothing_read(tmp_path):
     assert repeats(Store(tmp_path)) == []
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"record": "x"}', "no"])
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", '{"record": "x"}', '{"numbers": {"a": 1}}', "no"]
+)
 def test_a_damaged_file_is_named(tmp_path, content):
     file = keep(repeat(), Store(tmp_path))
     file.write_text(content)
