@@ -9,7 +9,7 @@ SHELL := /bin/bash
 # The first that runs and is 3.11-3.13. `python3` leads: it is the activated environment,
 # whose torch is kept (an installed pyenv shim may exist and yet not run, so each is tried).
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
-	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	$$p -c 'import sys; sys.exit(not (3, 11, 5) <= sys.version_info[:3] < (3, 14))' 2>/dev/null \
 	&& { command -v $$p; break; }; done)
 
 BIN := .venv/bin

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -151,9 +152,13 @@ def _file(
 def _command(crate: ROCrate, folder: Path) -> Entity:
     """The program behind every action: the file that the command `snt` starts."""
     python = _entity(
-        crate, "#python", type="ComputerLanguage", name="Python", url="https://www.python.org"
+        crate,
+        "#python",
+        type="ComputerLanguage",
+        name="Python",
+        url="https://www.python.org",
+        version=platform.python_version(),
     )
-    python["version"] = ">=3.11,<3.14"
     more = {
         "@type": ["File", "SoftwareSourceCode"],
         "version": snt_core.__version__,

@@ -190,6 +190,22 @@ def test_equal_contents_are_equal_files(built, store, tmp_path, monkeypatch):
     assert root["datePublished"] == "2027-01-15T08:00:00+00:00"
 
 
+def test_an_empty_folder_is_taken(built, store, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert verify(export(tmp_path / "empty", project=built, store=store)).returncode == 0
+
+
+def test_the_command_refuses_in_a_line_and_writes_nothing(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    run = "from snt_core.cli import main; main()"
+    command = [sys.executable, "-c", run, "export", "--output", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, check=False)
+    assert done.returncode == 2
+    assert str(tmp_path) in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_an_old_zip_is_replaced_and_nothing_else_is_left(built, store, tmp_path):
     place = tmp_path / "out"
     for _ in range(2):
