@@ -1,8 +1,8 @@
 """The published site: every edition at an address that stays, the newest one where readers land.
 
 `python -m snt_core.book.editions CRATES SITE` unpacks the book of each exported crate
-(`CRATES/edition-2026-11-26.zip`) to `SITE/editions/edition-2026-11-26`. Names are compared as
-text, so editions are called by their dates.
+(`CRATES/edition-2026-11-26.zip`) to `SITE/editions/edition-2026-11-26`. Pages of an older one get
+a line that leads to the newest.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ body { font: 1.1rem/1.6 system-ui, sans-serif; max-width: 40rem; margin: 3rem au
 <body>
 <main>
 <h1>Editions of the SNT reproducibility book</h1>
-<p>Each stays as it was published. The newest comes first.</p>
+<p>Each stays as it was published. The newest comes first; pages of the others point to it.</p>
 <ul>
 $entries
 </ul>
@@ -57,6 +57,14 @@ $entries
 </body>
 </html>
 """)
+
+
+OLDER = Template("""\
+<aside aria-label="Edition" style="background: #7a3b00; color: #fff; padding: .5rem 1rem">
+This is $name. <a href="$newest" style="color: #fff; text-decoration: underline">There is a newer
+edition.</a></aside>
+""")
+BODY = re.compile(r"<body[^>]*>")
 
 
 def site(crates: Path, target: Path) -> list[str]:
@@ -76,7 +84,10 @@ def site(crates: Path, target: Path) -> list[str]:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".site") as place:
         new = Path(place) / "site"
         for file in files:
-            _unpack(file, new / "editions" / file.stem)
+            edition = new / "editions" / file.stem
+            _unpack(file, edition)
+            if file is not files[0]:
+                _point_to(names[0], edition)
         newest = f"editions/{names[0]}/index.html"
         (new / "index.html").write_text(LANDING.substitute(newest=newest), encoding="utf-8")
         (new / "editions" / "index.html").write_text(_listing(names), encoding="utf-8")
@@ -89,6 +100,17 @@ def _order(name: str) -> tuple[str, int]:
     """By date, then by the number of a second edition on the same day."""
     date, _, number = name.partition(".")
     return date, int(number) if number.isdigit() else 0
+
+
+def _point_to(newest: str, edition: Path) -> None:
+    """Put a line that leads to the newest edition at the head of every page of an older one."""
+    for page in edition.rglob("*.html"):
+        up = "../" * len(page.relative_to(edition).parts)
+        words = {"name": edition.name, "newest": f"{up}{newest}/index.html"}
+        line = OLDER.substitute(words)
+        text = page.read_text(encoding="utf-8")
+        if body := BODY.search(text):
+            page.write_text(text[: body.end()] + line + text[body.end() :], encoding="utf-8")
 
 
 def _listing(names: Sequence[str]) -> str:

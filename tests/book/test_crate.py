@@ -19,7 +19,7 @@ from snt_core.common.errors import UserError
 from snt_core.common.files import PROJECT
 from snt_core.runs.repeats import keep
 from snt_core.runs.store import Store
-from tests.book.test_certificate import fill, repetition
+from tests.executions import fill, repetition
 
 FILES = ("CITATION.cff", "requirements.lock", "pyproject.toml", "README.md", "Makefile")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -30,13 +31,27 @@ def test_the_newest_edition_is_where_readers_land(tmp_path):
     found = site(tmp_path / "crates", tmp_path / "site")
     assert found == ["edition-2026-12-01", "edition-2026-11-30", "edition-2026-02-03"]
     for name in found:
-        assert (tmp_path / "site" / "editions" / name / "index.html").read_text() == name
+        assert name in (tmp_path / "site" / "editions" / name / "index.html").read_text()
     landing = (tmp_path / "site" / "index.html").read_text()
     assert 'url=editions/edition-2026-12-01/index.html"' in landing
     listing = (tmp_path / "site" / "editions" / "index.html").read_text()
     places = [listing.index(f'href="{name}/index.html"') for name in found]
     assert places == sorted(places)
     assert not list((tmp_path / "site").rglob("README.md"))
+
+
+def test_pages_of_an_older_edition_lead_to_the_newest(tmp_path):
+    page = '<html><body class="a">text</body></html>'
+    for name in ("edition-2026-11-30", "edition-2026-12-01"):
+        crate(tmp_path / "crates", name, **{"index.html": page, "book/intro.html": page})
+    site(tmp_path / "crates", tmp_path / "site")
+    editions = tmp_path / "site" / "editions"
+    for file in ("index.html", "book/intro.html"):
+        assert (editions / "edition-2026-12-01" / file).read_text() == page
+        older = editions / "edition-2026-11-30" / file
+        assert older.read_text().startswith('<html><body class="a"><aside aria-label="Edition"')
+        (link,) = re.findall('href="(.*?)"', older.read_text())
+        assert (older.parent / link).resolve() == editions / "edition-2026-12-01" / "index.html"
 
 
 def test_a_second_edition_on_a_day_is_newer_also_after_nine(tmp_path):
