@@ -4,7 +4,6 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .PHONY: book smoke test lint browser bench lab clean
-.PHONY: lock pythons image records store restore propose crate site colab
 
 # The first that runs and is 3.11-3.13. `python3` leads: it is the activated environment,
 # whose torch is kept (an installed pyenv shim may exist and yet not run, so each is tried).
@@ -73,6 +72,7 @@ lab: .venv/.installed
 	$(BIN)/jupyter lab book
 
 # Publishing: what the workflows in .github/workflows run, and what can be run by hand as well.
+.PHONY: lock pythons image records store restore propose crate site colab
 
 # A checksum for every package in requirements.lock, and for the CUDA packages that it leaves out.
 lock: .venv/.installed-dev

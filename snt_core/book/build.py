@@ -71,37 +71,28 @@ def _execute_changed(
     notify: Callable[[str], None],
 ) -> dict[Chapter, Path]:
     """Return every chapter's executed notebook; only those whose inputs changed are run."""
-    keys = chapter_keys(parameters, project)
-    if not keys:
+    which = chapters(project)
+    if not which:
         raise UserError(f"_toc.yml of {project} lists no notebook, so there is nothing to build")
-    stale = stale_chapters(executed, keys)
-    notify(f"{len(keys)} chapters, {len(stale)} to execute")
+    shared = _shared_inputs(project)
+    keys = {chapter: _key(chapter, parameters, shared) for chapter in which}
+    stale = [c for c in which if _stored_key(executed / f"{c.name}.ipynb") != keys[c]]
+    notify(f"{len(which)} chapters, {len(stale)} to execute")
     for chapter in stale:  # or a key would outlive the notebook that it vouches for
         (executed / f"{chapter.name}.key").unlink(missing_ok=True)
     done = execute_all(stale, executed, parameters, workers, notify=notify) if stale else {}
     for chapter in stale:
         verify_executed(done[chapter.name])
         done[chapter.name].with_suffix(".key").write_text(keys[chapter])
-    return {chapter: executed / f"{chapter.name}.ipynb" for chapter in keys}
-
-
-def chapter_keys(parameters: Mapping[str, Any], project: Path = PROJECT) -> dict[Chapter, str]:
-    """Return a digest of all that each chapter shows, executed with `parameters`."""
-    shared = _shared_inputs(project)
-    return {chapter: _key(chapter, parameters, shared) for chapter in chapters(project)}
-
-
-def stale_chapters(executed: Path, keys: Mapping[Chapter, str]) -> list[Chapter]:
-    """Return the chapters whose notebook in `executed` is missing, or older than what it shows."""
-    return [c for c, key in keys.items() if _stored_key(executed / f"{c.name}.ipynb") != key]
+    return {chapter: executed / f"{chapter.name}.ipynb" for chapter in which}
 
 
 def _shared_inputs(project: Path) -> str:
     """Return a digest of what every chapter may read: the code, the paper's numbers, the records.
 
     Records and their repetitions count by name, size and time: there are many, and they never
-    change in place. Those of `smoke` do not count: a build may make them itself, and the code
-    says all they depend on.
+    change in place. Those of `smoke` do not count: a build may make them itself, and the code says
+    all they depend on.
     """
     digest = hashlib.sha256()
     patterns = ("snt_core/**/*.py", "snt_core/**/*.cpp", "data/paper/*", "benchmarks/**/*.[cj]s*")
@@ -125,6 +116,20 @@ def _key(chapter: Chapter, parameters: Mapping[str, Any], shared: str) -> str:
 def _stored_key(executed: Path) -> str | None:
     key = executed.with_suffix(".key")
     return key.read_text() if key.exists() and executed.exists() else None
+
+
+def chapter_keys(parameters: Mapping[str, Any], project: Path = PROJECT) -> dict[Chapter, str]:
+    """Return a digest of all that each chapter shows, executed with `parameters`."""
+    shared = _shared_inputs(project)
+    return {chapter: _key(chapter, parameters, shared) for chapter in chapters(project)}
+
+
+def stale_chapters(
+    executed: Path, parameters: Mapping[str, Any], project: Path = PROJECT
+) -> list[Chapter]:
+    """Return the chapters whose notebook in `executed` is missing, or older than what it shows."""
+    keys = chapter_keys(parameters, project)
+    return [c for c, key in keys.items() if _stored_key(executed / f"{c.name}.ipynb") != key]
 
 
 # rendering ----------------------------------------------------------------------------------

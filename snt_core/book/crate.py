@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from snt_core.book import check_crate, codecheck
-from snt_core.book.build import chapter_keys, stale_chapters
+from snt_core.book.build import stale_chapters
 from snt_core.book.certificate import executions, of_profiles
 from snt_core.book.chapters import Chapter, chapters
 from snt_core.book.crate_metadata import Contents, describe
@@ -81,8 +81,7 @@ def _check_output(output: Path) -> None:
 def _check_built(project: Path) -> None:
     if not (_html(project) / "index.html").exists():
         raise UserError(f"there is no built book in {_html(project)}; run 'make book' first")
-    keys = chapter_keys({"profile": PUBLISHED}, project)
-    if stale := stale_chapters(_executed(project), keys):
+    if stale := stale_chapters(_executed(project), {"profile": PUBLISHED}, project):
         raise UserError(
             f"the built book is older than what it shows ({', '.join(c.name for c in stale)}); "
             f"run 'make book' first"

@@ -48,23 +48,20 @@ def chosen_records(store: Store, prefix: str, sample: int) -> list[Record]:
 
 
 def run_again(record: Record, store: Store) -> Verification:
-    """Repeat `record` in a store of its own, from the same weights, and compare the metrics.
-
-    The outcome is kept in `store` (see `repeats`), so that the book can tell it.
-    """
+    """Repeat `record` in a store of its own, from the same weights, and compare the metrics."""
     with tempfile.TemporaryDirectory() as folder:
         aside = Store(Path(folder))
         if record.spec.net is not record.spec:
             _lend_weights(record.spec, store, aside)
         again = run(record.spec, aside, _engine(record), record.profile)
     found = _compared(record, again)
-    keep(
+    keep(  # so that the book can tell it
         Repeat(
             record=record.name,
             profile=record.profile,
             same=found.same,
             result=found.text,
-            numbers={name: (old, new) for name, old, new in _gaps(record, again)},
+            numbers=_numbers(record, again),
             provenance=again.provenance,
         ),
         store,
@@ -75,7 +72,8 @@ def run_again(record: Record, store: Store) -> Verification:
 def _compared(record: Record, again: Record) -> Verification:
     if again.metrics == record.metrics:
         return Verification(True, "identical")
-    gaps = list(_gaps(record, again))
+    headline = record.spec.headline
+    gaps = list(_gaps(headline(record.metrics), headline(again.metrics)))
     same = all(abs(new - old) <= TOLERANCE * max(abs(old), 1.0) for _, old, new in gaps)
     words = ", ".join(f"{name} {old:.6g} -> {new:.6g}" for name, old, new in gaps)
     return Verification(same, f"{'close' if same else 'DIFFERS'}: {words}")
@@ -97,7 +95,12 @@ def _lend_weights(spec: Spec, store: Store, aside: Store) -> None:
     os.symlink(source, target)
 
 
-def _gaps(record: Record, again: Record) -> Iterator[tuple[str, float, float]]:
-    """The headline numbers by name, before and now."""
-    old, new = (record.spec.headline(found.metrics) for found in (record, again))
+def _gaps(old: dict[str, float], new: dict[str, float]) -> Iterator[tuple[str, float, float]]:
     return ((name, old[name], new[name]) for name in old)
+
+
+def _numbers(record: Record, again: Record) -> dict[str, tuple[float, float]]:
+    """The headline numbers by name, before and now."""
+    headline = record.spec.headline
+    gaps = _gaps(headline(record.metrics), headline(again.metrics))
+    return {name: (old, new) for name, old, new in gaps}
