@@ -10,7 +10,14 @@ from snt_core.runs.repeats import Repeat
 from snt_core.runs.store import Store
 from tests.records import result
 
-FACTS = {"device": "a card", "torch": "2.13.0", "commit": "c" * 40, "started": "", "fused": True}
+FACTS = {
+    "device": "a card",
+    "torch": "2.13.0",
+    "commit": "c" * 40,
+    "started": "",
+    "fused": True,
+    "dirty": False,
+}
 DAY = "2026-11-25T10:00:00+00:00"
 
 

@@ -18,7 +18,7 @@ from snt_core.paper.profiles import PROFILES
 from snt_core.paper.verdict import Verdict
 from snt_core.runs.identity import record_name
 from snt_core.runs.record import Record
-from snt_core.runs.repeats import Repeat
+from snt_core.runs.repeats import Repeat, repeats
 from snt_core.runs.store import Store
 
 
@@ -99,6 +99,17 @@ def executions(store: Store, verdicts: Iterable[Verdict]) -> list[Execution]:
     return found
 
 
+def repetitions(store: Store, executed: Iterable[Execution]) -> list[Repeat]:
+    """Return what `snt verify` found of the records behind `executed`, the last word on each.
+
+    Those of records that were made anew since, under another schema, are history like them.
+    """
+    records = {record.name for one in executed for record in one.records}
+    return list(
+        {found.record: found for found in repeats(store) if found.record in records}.values()
+    )
+
+
 def _results(verdicts: Iterable[Verdict]) -> Mapping[tuple[str, str], str]:
     """The claims' verdicts in words, by artefact and profile; those not run say nothing."""
     words: dict[tuple[str, str], list[str]] = {}
@@ -148,13 +159,6 @@ def summary(executed: Sequence[Execution], repeated: Sequence[Repeat]) -> str:
     return " ".join(lines)
 
 
-def of_profiles(repeated: Iterable[Repeat]) -> list[Repeat]:
-    """Return the repetitions at profiles that can tell something, the last one of each record."""
-    telling = {name for name, profile in PROFILES.items() if profile.verdicts}
-    told = [repeat for repeat in repeated if repeat.profile in telling]
-    return list({repeat.record: repeat for repeat in told}.values())
-
-
 def executions_table(executed: Iterable[Execution]) -> pd.DataFrame:
     """Return a row for each execution, in a reader's words."""
     return pd.DataFrame(
@@ -186,12 +190,16 @@ def repeats_table(repeated: Iterable[Repeat]) -> pd.DataFrame:
             "command": repeat.command,
             "when (UTC)": _minute(repeat.started),
             "on": repeat.provenance["device"],
-            "commit": str(repeat.provenance["commit"] or "unknown")[:10],
+            "commit": _commit(repeat.provenance),
             "agrees": "yes" if repeat.same else "no",
             "result": _told(repeat),
         }
         for repeat in repeated
     )
+
+
+def _commit(facts: Mapping[str, Any]) -> str:
+    return (facts["commit"] or "unknown")[:10] + "+changes" * bool(facts["dirty"])
 
 
 def _told(repeat: Repeat) -> str:

@@ -20,14 +20,13 @@ from pathlib import Path
 
 from snt_core.book import check_crate, codecheck
 from snt_core.book.build import stale_chapters
-from snt_core.book.certificate import executions, of_profiles
+from snt_core.book.certificate import executions, repetitions
 from snt_core.book.chapters import Chapter, chapters
 from snt_core.book.crate_metadata import Contents, describe
 from snt_core.common.errors import UserError
 from snt_core.common.files import PROJECT
 from snt_core.paper.profiles import PUBLISHED
 from snt_core.paper.verdict import scoreboard
-from snt_core.runs.repeats import repeats
 from snt_core.runs.store import Store, open_store
 
 CERTIFICATE = "certificate"  # the chapter that shows what `codecheck.yml` says
@@ -143,7 +142,7 @@ def _describe(project: Path, store: Store, folder: Path) -> None:
     config = yaml.safe_load((project / "_config.yml").read_text())
     repository = config["repository"]["url"]
     executed = executions(store, scoreboard(store))
-    repeated = of_profiles(repeats(store))
+    repeated = repetitions(store, executed)
     manifest = {_notebook(c): c.label for c in chapters(project)}
     body = codecheck.configuration(
         manifest=manifest,

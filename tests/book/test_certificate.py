@@ -10,8 +10,9 @@ import yaml
 from snt_core.book import certificate, codecheck
 from snt_core.common.files import PROJECT
 from snt_core.paper.verdict import scoreboard
+from snt_core.runs.repeats import keep
 from snt_core.runs.store import Store
-from tests.executions import FACTS, fill, repetition
+from tests.executions import DAY, FACTS, fill, repetition
 
 
 @pytest.fixture
@@ -65,9 +66,15 @@ def test_the_summary_counts_each_record_once(store):
     assert "None of them" in certificate.summary(executed, [])
 
 
-def test_the_last_repetition_of_a_record_counts_and_smoke_does_not():
-    first, last = repetition(same=False), repetition()
-    assert certificate.of_profiles([first, last, repetition(profile="smoke")]) == [last]
+def test_the_last_repetition_of_a_record_that_is_there_counts(store):
+    record = fill(store)[0].name
+    executed = certificate.executions(store, [])
+    later = {**FACTS, "started": "2026-11-26T00:00:00+00:00"}
+    last = repetition(record=record, provenance=later)
+    for one in (last, repetition(record=record, same=False), repetition()):
+        keep(one, store)
+    assert certificate.repetitions(store, executed) == [last]
+    assert certificate.repetitions(store, []) == []
 
 
 def test_tables_have_a_row_each(store):
@@ -84,6 +91,9 @@ def test_tables_have_a_row_each(store):
     (row,) = certificate.repeats_table([repetition()]).to_dict("records")
     assert row["command"] == "snt verify 0123456789abcdef"
     assert (row["agrees"], row["when (UTC)"]) == ("yes", "2026-11-25 10:00")
+    assert row["commit"] == "c" * 10
+    changed = repetition(provenance={**FACTS, "started": DAY, "dirty": True, "commit": None})
+    assert certificate.repeats_table([changed]).commit.tolist() == ["unknown+changes"]
 
 
 @pytest.mark.parametrize(
