@@ -136,9 +136,11 @@ propose:
 	if git diff --cached --quiet; then echo "No new records."; else \
 		git commit --quiet --message "Records: $$(git diff --cached --name-only | wc -l) new from the GPU runner"; fi
 
-# The built book, its notebooks and records as one file that checks itself.
+# The built book, its notebooks and records as one file, unpacked and checked as a reader would.
 crate: .venv/.installed
 	$(BIN)/snt export
+	@place=$$(mktemp -d) && trap 'rm -rf $$place' EXIT && \
+	$(BIN)/python -m zipfile -e _build/snt-book.zip $$place && $(BIN)/python -I $$place/snt-book/verify.py
 
 # The site with every edition in EDITIONS (edition-2026-11-26.zip and so on, as `make crate` makes them).
 EDITIONS ?= _build/editions

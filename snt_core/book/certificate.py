@@ -186,7 +186,7 @@ def repeats_table(repeated: Iterable[Repeat]) -> pd.DataFrame:
     """Return a row for each record that was run a second time."""
     return pd.DataFrame(
         {
-            "what": repeat.record.rpartition("-")[0].replace("_", " "),
+            "kind of run": repeat.record.rpartition("-")[0],
             "command": repeat.command,
             "when (UTC)": _minute(repeat.started),
             "on": repeat.provenance["device"],
