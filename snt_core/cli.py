@@ -250,6 +250,16 @@ def verify(
         raise typer.Exit(1)
 
 
+@app.command()
+def export(
+    output: Annotated[str, typer.Option(help="New folder, or a file that ends in .zip.")] = "",
+) -> None:
+    """Pack the built book, its notebooks and records as an RO-Crate."""
+    from snt_core.book.crate import export as pack
+
+    print(f"Exported: {pack(Path(output).expanduser() if output else None)}")
+
+
 @app.command(name="new-chapter")
 def new_chapter(
     name: Annotated[str, typer.Argument(help="Such as figure8_depth: artefact, then topic.")],

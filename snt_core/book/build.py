@@ -90,8 +90,9 @@ def _execute_changed(
 def _shared_inputs(project: Path) -> str:
     """Return a digest of what every chapter may read: the code, the paper's numbers, the records.
 
-    Records count by name, size and time: there are many, and they never change in place. Those
-    of `smoke` do not count: a build may make them itself, and the code says all they depend on.
+    Records and their repetitions count by name, size and time: there are many, and they never
+    change in place. Those of `smoke` do not count: a build may make them itself, and the code says
+    all they depend on.
     """
     digest = hashlib.sha256()
     patterns = ("snt_core/**/*.py", "snt_core/**/*.cpp", "data/paper/*", "benchmarks/**/*.[cj]s*")
@@ -99,9 +100,9 @@ def _shared_inputs(project: Path) -> str:
     for file in sorted([*code, project / "requirements.lock"]):
         if file.is_file():
             digest.update(f"{file.relative_to(project)}\n".encode() + file.read_bytes())
-    records = store_dir() / "records"
-    for file in sorted(records.glob("**/*.json")):
-        if file.relative_to(records).parts[0] != "smoke":
+    store = store_dir()
+    for file in sorted([*store.glob("records/*/*.json"), *store.glob("verified/*/*.json")]):
+        if file.parent.name != "smoke":
             about = file.stat()
             digest.update(f"{file} {about.st_size} {about.st_mtime_ns}\n".encode())
     return digest.hexdigest()
@@ -115,6 +116,20 @@ def _key(chapter: Chapter, parameters: Mapping[str, Any], shared: str) -> str:
 def _stored_key(executed: Path) -> str | None:
     key = executed.with_suffix(".key")
     return key.read_text() if key.exists() and executed.exists() else None
+
+
+def chapter_keys(parameters: Mapping[str, Any], project: Path = PROJECT) -> dict[Chapter, str]:
+    """Return a digest of all that each chapter shows, executed with `parameters`."""
+    shared = _shared_inputs(project)
+    return {chapter: _key(chapter, parameters, shared) for chapter in chapters(project)}
+
+
+def stale_chapters(
+    executed: Path, parameters: Mapping[str, Any], project: Path = PROJECT
+) -> list[Chapter]:
+    """Return the chapters whose notebook in `executed` is missing, or older than what it shows."""
+    keys = chapter_keys(parameters, project)
+    return [c for c, key in keys.items() if _stored_key(executed / f"{c.name}.ipynb") != key]
 
 
 # rendering ----------------------------------------------------------------------------------
