@@ -8,7 +8,7 @@ SHELL := /bin/bash
 # The first that runs and is 3.11-3.13. `python3` leads: it is the activated environment,
 # whose torch is kept (an installed pyenv shim may exist and yet not run, so each is tried).
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
-	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	$$p -c 'import sys; sys.exit(not (3, 11, 5) <= sys.version_info[:3] < (3, 14))' 2>/dev/null \
 	&& { command -v $$p; break; }; done)
 
 BIN := .venv/bin
@@ -42,7 +42,7 @@ smoke: .venv/.installed
 # Everything that continuous integration runs; what fails fast comes first.
 test: lint browser
 	$(BIN)/pytest -q -n $(WORKERS) -m "not book"
-	$(BIN)/pytest -q -m book
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup -m book
 
 # Style, types, and the floors: imports go down only (the contract is in pyproject.toml).
 lint: .venv/.installed-dev
@@ -50,6 +50,8 @@ lint: .venv/.installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	PATH="$(CURDIR)/$(BIN):$$PATH" actionlint -config-file .github/actionlint.yaml .github/workflows/*.yml
+	$(BIN)/hadolint Dockerfile
 
 browser: .venv/.installed-dev
 	@find_browser() { for b in chromium chromium-browser google-chrome google-chrome-stable; do \
@@ -81,6 +83,86 @@ hooks: .venv/.installed-lab
 		git config filter.nbstripout.clean '$(STRIP)' && git config filter.nbstripout.smudge cat && \
 		$(BIN)/pre-commit install >/dev/null; \
 	else echo "No git repository that this user may use, so no hooks are installed"; fi
+
+# Publishing: what the workflows in .github/workflows run, and what can be run by hand as well.
+.PHONY: lock pythons image records store restore propose crate site colab
+
+# A checksum for every package in requirements.lock, and for the CUDA packages that it leaves out.
+lock: .venv/.installed-dev
+	$(BIN)/uv pip compile pyproject.toml --all-extras --constraints requirements.lock --universal \
+		--python-version 3.11.5 --generate-hashes --no-annotate --no-emit-index-url --quiet \
+		--custom-compile-command "make lock" --output-file requirements-hashed.lock
+
+# Each Python that is here: the tree copied, installed as a reader would, one chapter executed.
+VERSIONS ?= 3.11 3.12 3.13
+pythons:
+	@tried=; for version in $(VERSIONS); do \
+		for python in python$$version "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version.*/bin/python; do \
+			$$python -c '' 2>/dev/null && break; python=; done; \
+		test -n "$$python" || { echo "Python $$version: none here"; continue; }; \
+		tried=yes; place=_build/pythons/$$version; rm -rf $$place; mkdir -p $$place; \
+		git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t $$place && \
+		make --no-print-directory -C $$place .venv/.installed PYTHON="$$(command -v "$$python")" && \
+		(cd $$place && .venv/bin/pip check && SNT_STORE=store .venv/bin/snt chapter table4 -p profile=smoke) && \
+		echo "Python $$version: installed and a chapter executed ($$($$python --version))" || exit 1; \
+	done; test -n "$$tried" || { echo "none of Python $(VERSIONS) is here" >&2; exit 2; }
+
+# DEVICE=cpu, or a version of CUDA such as cu130.
+DEVICE ?= cpu
+image:
+	docker build --build-arg DEVICE=$(DEVICE) --tag snt-book:$(DEVICE) .
+	docker run --rm snt-book:$(DEVICE) snt chapter table4 -p profile=smoke
+
+# Runs what is missing, profile by profile, for MINUTES at most; what is under way then goes on
+# from its last checkpoint the next time.
+PROFILES ?= cifar paper
+MINUTES ?= 300
+records: .venv/.installed
+	@end=$$(( $$(date +%s) + 60 * $(MINUTES) )); for profile in $(PROFILES); do \
+		left=$$(( end - $$(date +%s) )); (( left > 0 )) || { echo "No time is left for $$profile."; break; }; \
+		timeout $$left $(BIN)/snt run --profile $$profile --workers $(WORKERS) && continue; \
+		code=$$?; (( code == 124 )) || exit $$code; \
+		echo "The $(MINUTES) minutes are over; $$profile goes on the next time."; break; \
+	done
+
+# The store as one file with its checksums, and back. What is there already stays as it is.
+STORE ?= $(or $(SNT_STORE),data)
+FROM ?= _build/snt-store.tar
+store:
+	@mkdir -p _build $(STORE)/records $(STORE)/weights $(STORE)/verified
+	set -o pipefail; cd $(STORE) && find records weights verified -type f ! -path '*/smoke/*' ! -name '.*' -print0 \
+		| sort -z | xargs -0 -r sha256sum > SHA256SUMS
+	tar -cf _build/snt-store.tar --exclude=smoke --exclude='.*' -C $(STORE) SHA256SUMS records weights verified
+	@rm $(STORE)/SHA256SUMS
+
+restore:
+	@test -f "$(FROM)" || { echo "there is no file '$(FROM)'; name a stored one: make restore FROM=path" >&2; exit 2; }
+	@set -o pipefail; mkdir -p $(STORE) && place=$$(mktemp -d) && trap 'rm -rf $$place' EXIT && \
+	tar -xf $(FROM) -C $$place && (cd $$place && sha256sum --check --quiet SHA256SUMS) && \
+	(cd $$place && find records weights verified -type f ! -path '*/smoke/*' -print0) \
+		| tar -c -C $$place --null -T - | tar -x --skip-old-files -C $(STORE)
+
+# New records as one commit on a branch of their own, for a change that somebody looks at.
+BRANCH ?= records/$(shell date -u +%Y-%m-%d)
+propose:
+	@git switch --quiet --create $(BRANCH) && git add data/records data/verified && \
+	if git diff --cached --quiet; then echo "No new records."; else \
+		git commit --quiet --message "Records: $$(git diff --cached --name-only | wc -l) new from the GPU runner"; fi
+
+# The built book, its notebooks and records as one file, unpacked and checked as a reader would.
+crate: .venv/.installed
+	$(BIN)/snt export
+	@place=$$(mktemp -d) && trap 'rm -rf $$place' EXIT && \
+	$(BIN)/python -m zipfile -e _build/snt-book.zip $$place && $(BIN)/python -I $$place/snt-book/verify.py
+
+# The site with every edition in EDITIONS (edition-2026-11-26.zip and so on, as `make crate` makes them).
+EDITIONS ?= _build/editions
+site: .venv/.installed
+	$(BIN)/python -m snt_core.book.editions $(EDITIONS) _build/site
+
+# The chapters as Colab needs them; for the branch `colab` that the launch button opens.
+colab: .venv/.installed
+	$(BIN)/python -m snt_core.book.colab _build/colab
 
 # What was built goes; .venv and data/ (records, weights, data sets) stay.
 clean:

@@ -17,7 +17,7 @@ from snt_core.book import chapters as book_chapters
 from snt_core.book import request
 from snt_core.book.execution import execute
 from snt_core.common.errors import UserError, of_system
-from snt_core.common.files import PROJECT, checkout, pin_environment
+from snt_core.common.files import PROJECT, checkout, pin_environment, place
 from snt_core.common.terminal import spell_out
 from snt_core.paper.asked import requested
 from snt_core.paper.profiles import PROFILES, PUBLISHED, Profile, profile_named
@@ -213,6 +213,16 @@ def verify(
     print(summary(results, sample))
     if not all(result.same for result in results):
         raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    output: Annotated[str, typer.Option(help="New folder, or a file that ends in .zip.")] = "",
+) -> None:
+    """Pack the built book, its notebooks and records as an RO-Crate."""
+    from snt_core.book.crate import export as pack
+
+    print(f"Exported: {pack(place('--output', output) if output else None)}")
 
 
 @app.command(name="new-chapter")

@@ -147,6 +147,7 @@ PATHS = [
     Case("chapter table4 --output {tmp}/file/out.ipynb", "{tmp}/file", file("file")),
     Case(f"chapter table4 --output {'n' * 300}.ipynb", "name too long"),
     Case(f"chapter table4 --output {PROJECT}/book/table4_ablation.ipynb", "the chapter itself"),
+    Case("export --output ~nosuchuser/out.zip", "'~nosuchuser/out.zip'"),
     Case(f"{TABLE4} -p store={{tmp}}/file", "'{tmp}/file'", file("file")),
     Case(f"{TABLE4} -p store={{tmp}}/file/below", "{tmp}/file is a file", file("file")),
     Case(f"{TABLE4} -p store=~nosuchuser", "'~nosuchuser'"),

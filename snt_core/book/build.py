@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -102,9 +102,7 @@ def _execute_changed(
 ) -> dict[Chapter, Path]:
     """Return every chapter's executed notebook; only those whose inputs changed are run."""
     which = require_buildable(project)
-    shared = _shared_inputs(project)
-    given = {c: {**parameters, **_at_edition(c, parameters)} for c in which}
-    keys = {chapter: _key(chapter, given[chapter], shared) for chapter in which}
+    keys, given = chapter_keys(parameters, project), _given(which, parameters)
     stale = [c for c in which if _stored_key(executed / f"{c.name}.ipynb") != keys[c]]
     notify(f"{len(which)} chapters, {len(stale)} to execute")
     for chapter in stale:  # or a key would outlive the notebook that it vouches for
@@ -117,17 +115,23 @@ def _execute_changed(
     return {chapter: executed / f"{chapter.name}.ipynb" for chapter in which}
 
 
-def _at_edition(chapter: Chapter, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a chapter is given in place of a profile that it is not offered at."""
-    named = chapter.artefact in artefacts() and "profile" in parameters
-    return edition(chapter, parameters["profile"]) if named else {}
+def _given(
+    which: Iterable[Chapter], parameters: Mapping[str, Any]
+) -> dict[Chapter, dict[str, Any]]:
+    """Return what each chapter is executed with, at a profile that it is offered at."""
+    given = {chapter: dict(parameters) for chapter in which}
+    for chapter in given:
+        if chapter.artefact in artefacts() and "profile" in parameters:
+            given[chapter] |= edition(chapter, parameters["profile"])
+    return given
 
 
 def _shared_inputs(project: Path) -> str:
     """Return a digest of what every chapter may read: the code, the paper's numbers, the records.
 
-    Records count by name, size and time: there are many, and they never change in place. Those
-    of `smoke` do not count: a build may make them itself, and the code says all they depend on.
+    Records and their repetitions count by name, size and time: there are many, and they never
+    change in place. Those of `smoke` do not count: a build may make them itself, and the code says
+    all they depend on.
     """
     digest = hashlib.sha256()
     patterns = ("snt_core/**/*.py", "snt_core/**/*.cpp", "data/paper/*", "benchmarks/**/*.[cj]s*")
@@ -135,9 +139,9 @@ def _shared_inputs(project: Path) -> str:
     for file in sorted([*code, project / "requirements.lock"]):
         if file.is_file():
             digest.update(f"{file.relative_to(project)}\n".encode() + file.read_bytes())
-    records = store_dir() / "records"
-    for file in sorted(records.glob("**/*.json")):
-        if file.relative_to(records).parts[0] != "smoke":
+    store = store_dir()
+    for file in sorted([*store.glob("records/*/*.json"), *store.glob("verified/*/*.json")]):
+        if file.parent.name != "smoke":
             about = file.stat()
             digest.update(f"{file} {about.st_size} {about.st_mtime_ns}\n".encode())
     return digest.hexdigest()
@@ -151,6 +155,20 @@ def _key(chapter: Chapter, parameters: Mapping[str, Any], shared: str) -> str:
 def _stored_key(executed: Path) -> str | None:
     key = executed.with_suffix(".key")
     return key.read_text(encoding="utf-8") if key.exists() and executed.exists() else None
+
+
+def chapter_keys(parameters: Mapping[str, Any], project: Path = PROJECT) -> dict[Chapter, str]:
+    """Return a digest of all that each chapter shows, executed with `parameters`."""
+    given, shared = _given(chapters(project), parameters), _shared_inputs(project)
+    return {chapter: _key(chapter, given[chapter], shared) for chapter in given}
+
+
+def stale_chapters(
+    executed: Path, parameters: Mapping[str, Any], project: Path = PROJECT
+) -> list[Chapter]:
+    """Return the chapters whose notebook in `executed` is missing, or older than what it shows."""
+    keys = chapter_keys(parameters, project)
+    return [c for c, key in keys.items() if _stored_key(executed / f"{c.name}.ipynb") != key]
 
 
 # rendering ----------------------------------------------------------------------------------

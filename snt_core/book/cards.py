@@ -14,11 +14,11 @@ import pandas as pd
 from IPython.display import HTML
 from matplotlib.figure import Figure
 
-from snt_core.paper import numbers, words
+from snt_core.paper import forest, numbers, words
 from snt_core.paper.artefacts import PARTS
 from snt_core.paper.recipes import BACKBONES, LABELS, stands_in
 from snt_core.paper.selection import Selection
-from snt_core.paper.verdict import VERDICTS, Judged, Verdict, judge
+from snt_core.paper.verdict import NOT_RUN, VERDICTS, Judged, Verdict, judge
 from snt_core.runs.identity import run_id, to_dict
 
 
@@ -107,6 +107,11 @@ def outcome(claim: str, *selections: Selection) -> HTML:
     )
 
 
+def outcomes(*evidence: tuple[Any, ...]) -> HTML:
+    """Return what came out of several claims: tuples of a claim and the selections it rests on."""
+    return HTML("".join(outcome(claim, *selections).data for claim, *selections in evidence))
+
+
 def verdict(claim: str, *selections: Selection) -> HTML:
     """Return a card: what the paper claims, and what the records say of each assertion in it."""
     found = judge(claim, *selections)
@@ -167,9 +172,26 @@ def _html_table(heads: Sequence[str], rows: Sequence[str], kind: str) -> str:
 def scoreboard(
     verdicts: Sequence[Verdict], links: Mapping[str, str] = MappingProxyType({})
 ) -> HTML:
-    """Return the claims in one table; `links` maps an artefact to its chapter's page."""
+    """Return the claims in one table, those not run folded below it.
+
+    `links` maps an artefact to its chapter's page.
+    """
     if not verdicts:
         return HTML("<p>None.</p>")
+    judged = [found for found in verdicts if found.verdict != NOT_RUN]
+    others = [found for found in verdicts if found.verdict == NOT_RUN]
+    kinds = Counter(found.verdict for found in verdicts)
+    tally = ", ".join(f"{kinds[kind]} {kind}" for kind in VERDICTS if kinds[kind])
+    html = f"<p>Of {len(verdicts)} claims: {tally}.</p>"
+    if judged:
+        html += _claims(judged, links)
+    if others:
+        summary = f"<summary>{_plural(len(others), 'claim')} not run</summary>"
+        html += f'<details class="unrun">{summary}{_claims(others, links)}</details>'
+    return HTML(html)
+
+
+def _claims(verdicts: Sequence[Verdict], links: Mapping[str, str]) -> str:
     heads = ("claim", "the paper says", "verdict", "assertions", "what decides [95 %]", "the paper")
     rows = []
     for found in verdicts:
@@ -190,11 +212,18 @@ def scoreboard(
             escape(shown.claimed) or "-",
         )
         rows.append("".join(f"<td>{cell}</td>" for cell in cells))
-    kinds = Counter(found.verdict for found in verdicts)
-    tally = ", ".join(f"{kinds[kind]} {kind}" for kind in VERDICTS if kinds[kind])
-    return HTML(
-        f"<p>Of {len(verdicts)} claims: {tally}.</p>{_html_table(heads, rows, 'scoreboard')}"
-    )
+    return _html_table(heads, rows, "scoreboard")
+
+
+def picture(verdicts: Sequence[Verdict], links: Mapping[str, str] = MappingProxyType({})) -> HTML:
+    """Return all measured assertions in one picture, drawn into the page so that its links work."""
+    svg = io.StringIO()
+    forest.figure(verdicts, links).savefig(svg, format="svg", bbox_inches="tight", pad_inches=0.03)
+    drawn = svg.getvalue()[svg.getvalue().index("<svg") :]
+    for name, title in forest.titles(verdicts).items():
+        drawn = drawn.replace(f'<g id="{name}">', f'<g id="{name}"><title>{escape(title)}</title>')
+    label = escape(forest.alt(verdicts), quote=True)
+    return HTML(f'<div class="picture" role="group" aria-label="{label}">{drawn}</div>')
 
 
 def provenance(*selections: Selection) -> HTML:

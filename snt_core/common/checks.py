@@ -16,6 +16,8 @@ import numpy as np
 from snt_core.common.errors import UserError, unknown
 
 BOOLS = (bool, np.bool_)
+# Metadata of a field that came after the first records: at its default it enters no id.
+LATER = {"later": True}
 
 
 def one_of(what: str, value: str, allowed: Iterable[str]) -> None:

@@ -3,7 +3,8 @@
 measurement: N and the mode of batch normalisation in lambda_max, observers of static quantization.
 rho: SAM's radius. architecture: ResNet without the last activation, Mixer with every activation
 along the channels. schedule: a third and three times the epochs. factorial: order of layers times
-activation, of which ADAM and ARCH are two corners. optimizer: ARCH with SAM, adaptive SAM, SGD.
+activation, of which ADAM and ARCH are two corners. optimizer: ARCH with SAM, adaptive SAM, averaged
+weights, SGD. pact: the form of PACT where activations have negative values.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from snt_core.common.checks import all_or_one
 from snt_core.paper import quantized
-from snt_core.paper.evidence import frame
+from snt_core.paper.evidence import frame, means
 from snt_core.paper.looks import COLOURS, MARKERS, canvas, or_absent
 from snt_core.paper.profiles import Profile
 from snt_core.paper.recipes import (
@@ -25,6 +26,7 @@ from snt_core.paper.recipes import (
     THREE,
     lambda_max,
     ptq,
+    qat,
     static,
     training,
 )
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ASAM_RHO = 1.0  # on CIFAR-100, as Kwon et al. 2021, section 5
+EMA = 0.999  # a step: an average over the last 1,000 or so, 3 of 15 epochs
+SUBSETS = 5  # of training images, disjoint, each with a lambda_max of its own
 FACTORIAL = {  # variant -> order of layers and activation
     "base": "activation last, ReLU (ADAM)",
     "leaky": "activation last, LeakyReLU",
@@ -54,10 +58,10 @@ SGD = {"optimizer": "sgd", "lr": 0.1, "weight_decay": 5e-4}  # the rate of Figur
 def runs(profile: Profile, seeds: Iterable[int], *, about: str = "") -> list[Spec]:
     """Return the runs of each sensitivity."""
     specs: list[Spec] = []
-    allowed = ("measurement", *VARIED)
-    for seed, what in product(seeds, all_or_one("sensitivity", about, allowed)):
-        if what == "measurement":
-            specs += _measurement(profile, seed)
+    others = {"measurement": _measurement, "pact": _pact}
+    for seed, what in product(seeds, all_or_one("sensitivity", about, (*others, *VARIED))):
+        if what in others:
+            specs += others[what](profile, seed)
             continue
         nets, _ = VARIED[what]
         for net in nets(profile, seed):
@@ -76,8 +80,17 @@ def _measurement(profile: Profile, seed: int) -> list[Spec]:
             lambda_max(profile, net),
             lambda_max(profile, net, n_samples=small),
             lambda_max(profile, net, bn_mode="train"),
+            *(lambda_max(profile, net, part=k) for k in range(1, SUBSETS)),
             *(replace(four_bits, observer=o) for o in ("minmax", "percentile", "mse")),
         ]
+    return specs
+
+
+def _pact(profile: Profile, seed: int) -> list[Spec]:
+    specs: list[Spec] = []
+    for approach in THREE:
+        net = training(profile, "cifar10", approach, seed, "mobilenet_v1")
+        specs += [net, qat(profile, net), qat(profile, net, form="affine")]
     return specs
 
 
@@ -119,14 +132,16 @@ def _optimizers(profile: Profile, seed: int) -> list[Net]:
         *usual,
         _resnet(profile, "arch", seed, optimizer="sam", rho=RHO["cifar100"]),
         _resnet(profile, "sam", seed, rho=ASAM_RHO, adaptive=True),
+        _resnet(profile, "adam", seed, ema=EMA),
         _resnet(profile, "adam", seed, **SGD),
         _resnet(profile, "arch", seed, **SGD),
     ]
 
 
 def _label(net: Net) -> str:
-    adaptive = isinstance(net, TrainSpec) and net.recipe.adaptive
-    return f"{'adaptive ' if adaptive else ''}{LABELS[net.approach]}"
+    recipe = _recipe(net)
+    adaptive, averaged = "adaptive " * recipe.adaptive, ", averaged weights" * bool(recipe.ema)
+    return f"{adaptive}{LABELS[net.approach]}{averaged}"
 
 
 def _recipe(net: Net) -> Recipe:
@@ -147,8 +162,25 @@ VARIED: dict[str, tuple[Callable[[Profile, int], list[Net]], Callable[[Net], str
 def lambda_settings(records: Iterable[Record]) -> pd.DataFrame:
     """Return a row per net and setting of the measurement: images, mode, lambda_max."""
     rows = frame(records, "lambda_max")
+    rows = rows[rows.part == 0]
     settings = [f"N = {row.n_samples}, {row.bn_mode} mode" for row in rows.itertuples()]
     return rows.assign(setting=settings)
+
+
+def subsets(records: Iterable[Record]) -> pd.DataFrame:
+    """Return how lambda_max varies with the images: a row per net.
+
+    Mean, smallest and largest over disjoint sets of training images, and the standard deviation in
+    percent of the mean.
+    """
+    rows = frame(records, "lambda_max")
+    most = rows.groupby(["approach", "seed"]).n_samples.transform("max")
+    rows = rows[(rows.bn_mode == "eval") & (rows.n_samples == most)]
+    found = rows.groupby(["approach", "seed", "n_samples"], sort=False).lambda_max
+    table = found.agg(["count", "mean", "min", "max", "std"]).reset_index()
+    table["std"] *= 100 / table["mean"]
+    names = {"n_samples": "images each", "count": "subsets", "std": "standard deviation (%)"}
+    return table.rename(columns=names)
 
 
 def observers(records: Iterable[Record]) -> pd.DataFrame:
@@ -156,6 +188,12 @@ def observers(records: Iterable[Record]) -> pd.DataFrame:
     rows = frame(records, "static")
     table = rows.pivot_table(index="observer", columns="approach", values="before")
     return table.reset_index().rename_axis(columns=None)
+
+
+def forms(records: Iterable[Record]) -> pd.DataFrame:
+    """Return top-1 (percent) at 4/4 bits by PACT's form, before and after the training."""
+    rows = frame(records, "qat")
+    return means(rows, ["approach", "form"], ["before", "after"])
 
 
 def table(records: Iterable[Record], about: str) -> pd.DataFrame:
@@ -172,6 +210,26 @@ def table(records: Iterable[Record], about: str) -> pd.DataFrame:
         if len(frame(own, "ptq"))  # not where it diverged
     ]
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
+
+
+def outcome(table: pd.DataFrame) -> list[str]:
+    """Return what came out, in words: the nets in order, at each setting that has several."""
+    if table.empty:
+        return []
+    if table.groupby("setting").approach.nunique().max() > 1:
+        named = table.assign(name=table.approach.map(LABELS))
+        settings = named.groupby("setting", sort=False)
+        return [f"With {at}, {_in_order(rows, 'name')}." for at, rows in settings]
+    return [f"Here {_in_order(table, 'setting')}."]
+
+
+def _in_order(rows: pd.DataFrame, by: str) -> str:
+    """The nets from the flattest on, and from the most accurate at 4 bits on; means over seeds."""
+    means = rows.groupby(by)[["lambda_max", "top1"]].mean()
+    flat, good = means.lambda_max.sort_values(), means.top1.sort_values(ascending=False)
+    flattest = ", ".join(f"{name} ({value:.3g})" for name, value in flat.items())
+    best = ", ".join(f"{name} ({value:.2f} %)" for name, value in good.items())
+    return f"sharpness rises in the order {flattest}; W4 top-1 falls in the order {best}"
 
 
 @or_absent

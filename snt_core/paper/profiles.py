@@ -20,8 +20,8 @@ class Profile:
     are the rounds of iterative pruning, of `prune_epochs` each; `curve_points` are read while a
     quantized net is fine-tuned; `n_images` serves the analyses of activations; `n_rise` images at
     most show the rise of the loss; tokens are pruned and merged in at most `token_settings` ways;
-    `step_rounds` steps are timed, of `step_batch` images each. `verdicts` is False where numbers
-    prove nothing.
+    a specification curve tries fine-tuning at each of `choice_rates`; `step_rounds` steps are
+    timed, of `step_batch` images each. `verdicts` is False where numbers prove nothing.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Profile:
     trace_probes: int
     n_rise: int
     token_settings: int
+    choice_rates: tuple[float, ...]
     step_batch: int
     step_rounds: int
     speed_batch: int
@@ -90,6 +91,7 @@ _SMOKE = Profile(
     trace_probes=2,
     n_rise=8,
     token_settings=2,
+    choice_rates=(1e-4,),
     step_batch=8,
     step_rounds=2,
     speed_batch=8,
@@ -125,6 +127,7 @@ _CIFAR = Profile(
     trace_probes=10,
     n_rise=2000,
     token_settings=7,
+    choice_rates=(1e-5, 1e-4, 1e-3),
     step_batch=128,
     step_rounds=40,
     speed_batch=64,

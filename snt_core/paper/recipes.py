@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from snt_core.paper.profiles import STAND_INS, Profile
 from snt_core.runs.kinds.checkpoint import CheckpointSpec
 from snt_core.runs.kinds.control import ControlSpec
 from snt_core.runs.kinds.lambda_max import LambdaMaxSpec
 from snt_core.runs.kinds.ptq import PTQSpec
+from snt_core.runs.kinds.qat import QATSpec
 from snt_core.runs.kinds.rise import RiseSpec
 from snt_core.runs.kinds.scale_free import ScaleFreeSpec
 from snt_core.runs.kinds.static import StaticSpec
@@ -166,6 +167,21 @@ def static(profile: Profile, parent: Net, bits: int, *, finetune: bool) -> Stati
         n_calibration=profile.n_calibration,
         finetune=finetuning(profile, parent) if finetune else None,
         seed=parent.seed,
+    )
+
+
+def qat(
+    profile: Profile, parent: Net, *, form: Literal["symmetric", "affine"] = "symmetric"
+) -> QATSpec:
+    """Return the spec of quantization-aware training with 4-bit weights and activations."""
+    return QATSpec(
+        parent=parent,
+        weight_bits=4,
+        act_bits=4,
+        n_calibration=profile.n_calibration,
+        finetune=retraining(profile, parent, profile.qat_epochs),
+        seed=parent.seed,
+        form=form,
     )
 
 

@@ -12,8 +12,7 @@ from snt_core.paper.effects import higher, sharper, widest
 from snt_core.paper.evidence import Assertion, of
 from snt_core.paper.looks import or_absent
 from snt_core.paper.profiles import Profile
-from snt_core.paper.recipes import BACKBONES, THREE, lambda_max, retraining, training
-from snt_core.runs.kinds.qat import QATSpec
+from snt_core.paper.recipes import BACKBONES, THREE, lambda_max, qat, training
 from snt_core.runs.record import Record
 from snt_core.runs.spec import Spec
 
@@ -32,15 +31,7 @@ def runs(profile: Profile, seeds: Iterable[int], *, backbone: str = "") -> list[
     for seed, model in product(seeds, all_or_one("backbone", backbone, DATA)):
         for approach in ("adam", "arch") if model == "resnet18" else THREE:
             net = training(profile, DATA[model], approach, seed, model)
-            qat = QATSpec(
-                parent=net,
-                weight_bits=4,
-                act_bits=4,
-                n_calibration=profile.n_calibration,
-                finetune=retraining(profile, net, profile.qat_epochs),
-                seed=seed,
-            )
-            specs += [net, lambda_max(profile, net), qat]
+            specs += [net, lambda_max(profile, net), qat(profile, net)]
     return specs
 
 

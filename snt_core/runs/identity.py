@@ -1,8 +1,9 @@
 """The identity of a run: frozen values, hashed whole.
 
 Every field of a spec, defaults included, enters `run_id`, so that a changed default can never
-reuse a stale result. How a run is carried out (device, dtype, threads) is not part of it: that
-is provenance and stands in the record.
+reuse a stale result. An option that came after the first records (`checks.LATER`) enters where
+it is not at its default; such a default never changes. How a run is carried out (device, dtype,
+threads) is not part of it: that is provenance and stands in the record.
 """
 
 from __future__ import annotations
@@ -40,7 +41,15 @@ def run_id(spec: Spec) -> str:
 
 def to_dict(spec: Spec) -> dict[str, Any]:
     """Return the spec's fields as plain JSON values; a parent stands whole, with its kind."""
-    return {f.name: spelt(getattr(spec, f.name), f) for f in dataclasses.fields(spec)}
+    return _spelt_fields(spec)
+
+
+def _spelt_fields(value: Any) -> dict[str, Any]:
+    return {
+        f.name: spelt(getattr(value, f.name), f)
+        for f in dataclasses.fields(value)
+        if not (f.metadata.get("later") and getattr(value, f.name) == f.default)
+    }
 
 
 def spelt(value: Any, field: dataclasses.Field[Any]) -> Any:
@@ -48,7 +57,7 @@ def spelt(value: Any, field: dataclasses.Field[Any]) -> Any:
     if field.name == "parent":
         return {"kind": value.kind, **to_dict(value)}
     if dataclasses.is_dataclass(value):  # a recipe
-        return {f.name: spelt(getattr(value, f.name), f) for f in dataclasses.fields(value)}
+        return _spelt_fields(value)
     if isinstance(value, tuple):
         return list(value)
     if field.metadata.get("spelt") == "integer where whole" and value and value == int(value):

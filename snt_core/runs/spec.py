@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from snt_core.common.checks import coerce_fields
+from snt_core.common.errors import UserError
 from snt_core.data.facts import FACTS
 
 if TYPE_CHECKING:
@@ -194,14 +195,23 @@ class Context:
         if is_main():
             self.weights.put_weights(self.spec.net, model.state_dict())
 
-    def sample(self, n: int) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
-        """Return the first `n` training images without augmentation, their labels, and what turns
-        such images into the net's input: the arguments of every measurement of the loss."""
+    def sample(self, n: int, part: int = 0) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+        """Return `n` training images without augmentation, their labels, and what turns such images
+        into the net's input: the arguments of every measurement of the loss.
+
+        They are the first ones; `part` 1 are the next `n`, and so on. Raises UserError where the
+        data set has no such part.
+        """
         from snt_core.data.split import normalise
 
         data = self.data()
-        part = data.train.tensors(n)
-        return part.images, part.labels, lambda images: normalise(images, data.facts)
+        if part and (part + 1) * n > len(data.train):
+            raise UserError(
+                f"part {part} of {n} images is {data.name}'s images {part * n} to "
+                f"{(part + 1) * n}; it has {len(data.train)} to train on: choose fewer images"
+            )
+        drawn = data.train[part * n :].tensors(n)
+        return drawn.images, drawn.labels, lambda images: normalise(images, data.facts)
 
 
 @cache

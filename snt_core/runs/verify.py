@@ -12,6 +12,7 @@ from pathlib import Path
 from snt_core.common.errors import UserError
 from snt_core.runs.preflight import require_data
 from snt_core.runs.record import Record
+from snt_core.runs.repeats import Repeat, keep
 from snt_core.runs.runner import run
 from snt_core.runs.spec import Spec
 from snt_core.runs.store import Store
@@ -81,6 +82,22 @@ def run_again(record: Record, store: Store) -> Verification:
         if record.spec.net is not record.spec:
             _lend_weights(record.spec, store, aside)
         again = run(record.spec, aside, _engine(record), record.profile)
+    found = _compared(record, again)
+    keep(  # so that the book can tell it
+        Repeat(
+            record=record.name,
+            profile=record.profile,
+            same=found.same,
+            result=found.text,
+            numbers=_numbers(record, again),
+            provenance=again.provenance,
+        ),
+        store,
+    )
+    return found
+
+
+def _compared(record: Record, again: Record) -> Verification:
     if again.metrics == record.metrics:
         return Verification(True, IDENTICAL)
     headline = record.spec.headline
@@ -109,3 +126,10 @@ def _lend_weights(spec: Spec, store: Store, aside: Store) -> None:
 
 def _gaps(old: dict[str, float], new: dict[str, float]) -> Iterator[tuple[str, float, float]]:
     return ((name, old[name], new[name]) for name in old)
+
+
+def _numbers(record: Record, again: Record) -> dict[str, tuple[float, float]]:
+    """The headline numbers by name, before and now."""
+    headline = record.spec.headline
+    gaps = _gaps(headline(record.metrics), headline(again.metrics))
+    return {name: (old, new) for name, old, new in gaps}

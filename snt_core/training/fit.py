@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from snt_core.common.errors import UserError
 from snt_core.data.augment import generator
@@ -150,8 +151,10 @@ def fit(
     # on the device, so that adding a step's loss does not wait for it
     loss = torch.zeros((), dtype=torch.float64, device=engine.device)
     state = State(loss, numerics=_numerics(engine, fused))
+    average = _average(model, recipe)
+    kept = nn.ModuleList([model, average]) if average else model
     if checkpoint is not None and checkpoint.exists():
-        state.restore(checkpoint, model, optimizer)
+        state.restore(checkpoint, kept, optimizer)
     _follow_main(model)
     step_on = stepper(model, optimizer, engine)
     first = state.step
@@ -165,22 +168,35 @@ def fit(
         state.step, state.since = step + 1, state.since + 1
         if after_step is not None:
             after_step(state.step)
+        if average:
+            average.update_parameters(model)
         read, checked = state.step in read_at, state.step % CHECK_EVERY == 0
         if (read or checked) and not math.isfinite(state.loss):
             raise Diverged(state.step)
         if read:
-            state.history.append(_read(model, data, engine, state, per_epoch, rate))
+            counts = average.module if average else model
+            state.history.append(_read(counts, data, engine, state, per_epoch, rate))
             model.train()
         if checked and ranks.is_main():
             progress(state.step, steps)
             now = time.monotonic()
             if checkpoint is not None and now - saved > SAVE_EVERY:
-                state.save(checkpoint, model, optimizer, now - started)
+                state.save(checkpoint, kept, optimizer, now - started)
                 saved = now
+    if average:
+        model.load_state_dict(average.module.state_dict())
     _follow_main(model)
     fuse(model, False)
     model.eval()
     return Fit(state.history, steps, state.seconds, first, fused)
+
+
+def _average(model: nn.Module, recipe: Recipe) -> AveragedModel | None:
+    """Return the moving average of weights and running statistics that the recipe asks for."""
+    if not recipe.ema:
+        return None
+    decay = get_ema_multi_avg_fn(recipe.ema)
+    return AveragedModel(model, multi_avg_fn=decay, use_buffers=True)
 
 
 def _numerics(engine: Engine, fused: bool) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from snt_core.common.checks import coerce_fields, one_of, within
+from snt_core.common.checks import LATER, coerce_fields, one_of, within
 from snt_core.common.errors import UserError
 
 OPTIMIZERS = ("adam", "sam", "sgd")
@@ -18,7 +18,8 @@ class Recipe:
     `lr` is the peak of a linear warm-up followed by a cosine to zero; `rho` is SAM's radius
     (0 with Adam); `weight_decay` is decoupled from the gradient and spares biases,
     normalisation and the three parameters of Eq. (1). `sgd` has momentum 0.9 and a decay that is
-    part of the gradient, as it is usual there.
+    part of the gradient, as it is usual there. With `ema` above 0 the weights that count are the
+    exponential moving average of those of all steps, of that decay a step.
     """
 
     optimizer: str = "adam"
@@ -31,6 +32,7 @@ class Recipe:
     warmup_epochs: float = field(default=0.0, metadata={"spelt": "integer where whole"})
     weight_decay: float = 0.0
     augment: str = "crop-flip"
+    ema: float = field(default=0.0, metadata=LATER)
 
     def __post_init__(self) -> None:
         coerce_fields(self)
@@ -42,6 +44,7 @@ class Recipe:
         within("rho", self.rho, 0, 10)
         within("warmup_epochs", self.warmup_epochs, 0, self.epochs)
         within("weight_decay", self.weight_decay, 0, 10)
+        within("ema", self.ema, 0, 0.999999)
         if self.lr == 0:
             raise UserError("lr is 0, which trains nothing; give a rate above it, such as 0.01")
         if self.lr * self.weight_decay >= 1:

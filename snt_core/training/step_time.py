@@ -23,7 +23,14 @@ from snt_core.training.fit import optimizer_for, stepper
 from snt_core.training.recipe import Recipe
 
 # contender -> variant of the net that it trains
-CONTENDERS = {"adam": "base", "sam": "base", "snt": "snt", "snt_eager": "snt"}
+CONTENDERS = {
+    "adam": "base",
+    "sam": "base",
+    "snt": "snt",
+    "adam_eager": "base",
+    "snt_eager": "snt",
+}
+EAGER = ("adam_eager", "snt_eager")  # plain PyTorch operators, whatever kernels there are
 
 
 class Timing(Protocol):
@@ -53,10 +60,10 @@ def measure(
     """Return `{"steps": ...}`: each contender's seconds by round, their median, memory in MB.
 
     Every round takes one step of each contender on the same batch, in an order that turns from
-    round to round, so that a machine that slows down slows them all. Without `fused`, "snt" is
-    "snt_eager" and is measured once.
+    round to round, so that a machine that slows down slows them all. Without `fused` all are
+    eager, and those of that name are not measured again.
     """
-    names = [name for name in CONTENDERS if fused or name != "snt_eager"]
+    names = [name for name in CONTENDERS if fused or name not in EAGER]
     batch = data.train.tensors(spec.batch_size)
     step_of = {name: _stepper(name, spec, batch, data.facts, engine, fused) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -88,7 +95,7 @@ def _stepper(
     """Return one optimizer step of a contender on a fixed batch, as a function."""
     model = build(spec.model, CONTENDERS[name], facts.num_classes, spec.seed)
     model = channels_last(model.to(engine.device)).train()
-    fuse(model, fused and name != "snt_eager")
+    fuse(model, fused and name not in EAGER)
     rho: dict[str, Any] = {"optimizer": "sam", "rho": 0.05} if name == "sam" else {}
     optimizer = optimizer_for(model, Recipe(epochs=1, lr=1e-4, **rho))
     images = normalise(batch.images, facts)

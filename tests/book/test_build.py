@@ -1,16 +1,9 @@
-"""The book as a reader gets it: built, then opened in a browser that has no network."""
+"""Building: what is executed again, what a failure leaves, plain jupyter-book."""
 
 from __future__ import annotations
 
-import html.parser
-import json
-import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -18,11 +11,6 @@ from snt_core.book.build import build
 from snt_core.book.chapters import chapters
 from snt_core.common.errors import UserError
 from snt_core.common.files import PROJECT
-
-pytestmark = [pytest.mark.book, pytest.mark.xdist_group("book")]
-
-
-# building -----------------------------------------------------------------------------------
 
 
 def test_a_build_executes_only_what_changed(small_project, make_chapter):
@@ -57,7 +45,9 @@ def test_a_failed_build_leaves_the_last_book(small_project, make_chapter, broken
     assert index.exists()
 
 
-def test_plain_jupyter_book_builds_it_too(smoke_book, tmp_path):
+@pytest.mark.book
+@pytest.mark.xdist_group("plain")  # beside the book that others build and read
+def test_plain_jupyter_book_builds_it_too(tmp_path):
     run = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     result = subprocess.run(
         [*run, "build", str(PROJECT), "--path-output", str(tmp_path), "-n", "-W", "--keep-going"],
@@ -68,195 +58,5 @@ def test_plain_jupyter_book_builds_it_too(smoke_book, tmp_path):
     )
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     built = {page.name for page in (tmp_path / "_build" / "html" / "book").glob("*.html")}
-    assert built == {page.name for page in smoke_book.pages}
-
-
-# what was built -----------------------------------------------------------------------------
-
-
-def test_every_chapter_has_a_page_and_its_notebook(smoke_book):
-    for chapter in chapters():
-        assert (smoke_book.html / "book" / f"{chapter.name}.html").exists()
-        source = smoke_book.html / "_sources" / "book" / f"{chapter.name}.ipynb"
-        assert json.loads(source.read_text())["cells"]
-
-
-class Links(html.parser.HTMLParser):
-    """Targets of links and of what a page loads, and the anchors that it has."""
-
-    def __init__(self, page: Path) -> None:
-        super().__init__()
-        self.targets: list[str] = []
-        self.anchors: set[str] = set()
-        self.feed(page.read_text())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        for key, value in attrs:
-            if key in ("href", "src") and value:
-                self.targets.append(value)
-            if key == "id" and value:
-                self.anchors.add(value)
-
-
-def test_links_are_relative_and_lead_somewhere(smoke_book):
-    anchors = {page: Links(page).anchors for page in smoke_book.html.rglob("*.html")}
-    for page in smoke_book.pages:
-        for target in Links(page).targets:
-            url = urlsplit(target)
-            if url.scheme in ("http", "https", "mailto", "data") or target.startswith("#"):
-                continue  # a reader may follow a link out; that nothing is loaded is tested below
-            assert not url.scheme, f"{page.name}: {target}"
-            assert not url.path.startswith("/"), f"{page.name}: {target}"
-            file = (page.parent / unquote(url.path)).resolve()
-            assert file.is_file(), f"{page.name}: {target}"
-            if url.fragment and file.suffix == ".html":
-                assert url.fragment in anchors[file], f"{page.name}: {target}"
-
-
-def test_no_local_path_is_published(smoke_book):
-    for page in smoke_book.pages:
-        assert str(PROJECT) not in page.read_text(), page.name
-
-
-# what a reader sees -------------------------------------------------------------------------
-
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-# contrast (WCAG 2) of the text of each badge and verdict with what lies behind it
-CONTRAST = """() => {
-  const rgba = text => text.match(/[\\d.]+/g).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
-    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const behind = node => {
-    for (; node; node = node.parentElement) {
-      const colour = rgba(getComputedStyle(node).backgroundColor);
-      if (colour.length < 4 || colour[3] > 0) return colour;
-    }
-    return [255, 255, 255];
-  };
-  return [...document.querySelectorAll('.badge, .verdict, .verdict *, .verdict-chip')].map(node => {
-    const [a, b] = [rgba(getComputedStyle(node).color), behind(node)].map(light);
-    return [node.textContent.slice(0, 40), (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
-  });
-}"""
-
-# what reaches out of the screen to the right, without a box of its own that scrolls
-OVERFLOW = """() => {
-  const root = document.documentElement;
-  if (root.scrollWidth <= root.clientWidth) return [];
-  return [...document.querySelectorAll('body *')]
-    .filter(node => node.getBoundingClientRect().right > root.clientWidth + 1)
-    .map(node => `${node.tagName}.${node.className}`).concat(`page ${root.scrollWidth} px`);
-}"""
-
-IMAGES = """() => [...document.querySelectorAll('article img')]
-  .map(img => ({alt: img.alt, width: img.naturalWidth, src: img.getAttribute('src')}))"""
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory) -> Iterator:
-    """A headless Chromium: one on PATH, else playwright's own. Without one these tests fail."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        found = next(filter(None, map(shutil.which, NAMES)), None)
-        path = found or playwright.chromium.executable_path
-        if not os.path.exists(path):
-            pytest.fail(f"no Chromium on PATH ({', '.join(NAMES)}) nor at {path}; `make browser`")
-        opened = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield opened
-        opened.close()
-
-
-class Reader:
-    """Opens pages with the network blocked and notes everything that goes wrong."""
-
-    def __init__(self, browser, width: int, theme: str) -> None:
-        self.wrong: list[str] = []
-        self.context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=theme
-        )
-        self.context.route("**/*", self._block)
-
-    def _block(self, route) -> None:
-        if route.request.url.startswith(("file:", "data:", "blob:")):
-            route.continue_()
-        else:
-            self.wrong.append(f"asks for {route.request.url}")
-            route.abort()
-
-    def open(self, file: Path, query: str = ""):
-        page = self.context.new_page()
-        page.on("pageerror", lambda error: self.wrong.append(f"error {error}"))
-        page.on("requestfailed", lambda request: self.wrong.append(f"cannot load {request.url}"))
-        page.on("console", self._listen)
-        page.goto(file.as_uri() + query, wait_until="load")
-        # typesetting goes on after the page has loaded
-        page.evaluate("() => window.MathJax?.startup?.promise")
-        return page
-
-    def _listen(self, message) -> None:
-        if message.type == "error":
-            self.wrong.append(f"console says {message.text}")
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_every_page_renders_without_a_network(smoke_book, browser, width, theme):
-    for file in [*smoke_book.pages, smoke_book.html / "search.html"]:
-        reader = Reader(browser, width, theme)
-        page = reader.open(file)
-        assert page.title(), file.name
-        assert page.evaluate("document.documentElement.dataset.theme") == theme, file.name
-        formulas = page.locator("article .math").count()
-        assert page.locator("article .math mjx-container").count() == formulas, file.name
-        assert page.locator("mjx-merror").count() == 0, file.name
-        for image in page.evaluate(IMAGES):
-            assert image["width"] > 0, f"{file.name}: {image['src']} does not show"
-            assert len(image["alt"].split()) >= 3, f"{file.name}: alt text '{image['alt']}'"
-            assert not image["alt"].startswith(("_", "/", ".")), file.name
-        assert page.evaluate(OVERFLOW) == [], file.name
-        for text, contrast in page.evaluate(CONTRAST):
-            assert contrast >= 4.5, f"{file.name}: '{text}' has contrast {contrast:.1f}"
-        assert reader.wrong == [], file.name
-        reader.context.close()
-
-
-def test_index_leads_to_the_introduction(smoke_book, browser):
-    page = browser.new_page()
-    page.goto((smoke_book.html / "index.html").as_uri())
-    page.wait_for_url("**/book/intro.html")
-
-
-def test_some_page_has_formulas_figures_badges_and_verdicts(smoke_book, browser):
-    """What the checks above look for is there to be found."""
-    reader = Reader(browser, 1280, "light")
-    found = dict.fromkeys(["article .math", "article img", ".badge", ".verdict"], 0)
-    for file in smoke_book.pages:
-        page = reader.open(file)
-        for what in found:
-            found[what] += page.locator(what).count()
-        page.close()
-    assert all(found.values()), found
-
-
-def test_code_is_folded_and_opens(smoke_book, browser):
-    reader = Reader(browser, 1280, "light")
-    chapter = next(c for c in chapters() if c.artefact)
-    page = reader.open(smoke_book.html / "book" / f"{chapter.name}.html")
-    fold = page.locator("details.hide").first
-    assert not fold.locator(".highlight").first.is_visible()
-    fold.locator("summary").click()
-    assert fold.locator(".highlight").first.is_visible()
-
-
-def test_search_works_from_the_file_system(smoke_book, browser):
-    reader = Reader(browser, 1280, "light")
-    page = reader.open(smoke_book.html / "search.html", "?q=paper")
-    page.locator("#search-results li a").first.wait_for(timeout=10_000)
-    assert reader.wrong == []
+    assert {f"{chapter.name}.html" for chapter in chapters()} <= built
+    assert {f"{page.stem}.html" for page in (PROJECT / "book").glob("*.md")} <= built

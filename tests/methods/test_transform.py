@@ -52,6 +52,38 @@ def test_gradients():
     assert torch.autograd.gradgradcheck(snt_activation, inputs)
 
 
+AXES = [((2, 3, 4, 4), 1), ((2, 5, 3), -1), ((2, 3, 5), 1), ((3, 4), 0), ((2, 2, 3, 4), -2)]
+
+
+@pytest.mark.parametrize(("shape", "dim"), AXES)
+def test_plain_form_has_the_formulas_derivatives(shape, dim):
+    """First and second, of the input and of the triple, against torch.where's."""
+    act = activation(3, dim)
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    v = [torch.randn_like(p) for p in (x, *act.parameters())]
+
+    def derivatives(plain):
+        triple = (act.gamma, act.beta, act.zeta)
+        of = act(x) if plain else transform._along(snt_activation, x, *triple, dim)
+        loss = (of**3).sum()
+        grads = torch.autograd.grad(loss, (x, *triple), create_graph=True)
+        along = sum((g * w).sum() for g, w in zip(grads, v, strict=True))
+        return [of, *grads, *torch.autograd.grad(along, (x, *triple))]
+
+    for ours, formula in zip(derivatives(True), derivatives(False), strict=True):
+        torch.testing.assert_close(ours, formula, rtol=1e-12, atol=1e-10)
+
+
+@pytest.mark.parametrize(("shape", "dim"), AXES)
+def test_plain_form_is_differentiable_twice(shape, dim):
+    act = activation(3, dim)
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    inputs = (x, act.gamma, act.beta, act.zeta)
+    plain = partial(transform._plain, dim=dim)
+    assert torch.autograd.gradcheck(plain, inputs)
+    assert torch.autograd.gradgradcheck(plain, inputs)
+
+
 def test_starts_as_leaky_relu():
     x = torch.randn(2, 3, 4, 4)
     assert torch.equal(SNTActivation(3)(x), nn.functional.leaky_relu(x, 0.25))

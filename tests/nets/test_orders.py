@@ -95,6 +95,12 @@ def test_order_in_mobilenet(variant, block, end):
     assert ran.count(block) == 13
 
 
+def test_without_shortcuts_the_order_changes_nothing():
+    base, preact = (build("mobilenet_v1", variant, 10, 0) for variant in ("base", "preact"))
+    assert torch.equal(base(images()), preact(images()))
+    assert [p.shape for p in base.parameters()] == [p.shape for p in preact.parameters()]
+
+
 @pytest.mark.parametrize(
     ("variant", "layer"),
     [

@@ -58,7 +58,8 @@ def drops(more: str, less: str) -> Case:
 
 def step(contender: str, good: float, bad: float, edge: list[float]) -> Case:
     def made(value: Any) -> dict[str, Any]:
-        times = {"adam": 1.0, "sam": 2.0, "snt": 1.0, "snt_eager": 2.0, contender: value}
+        times = {"adam": 1.0, "sam": 2.0, "snt": 1.0, "adam_eager": 2.0, "snt_eager": 2.0}
+        times |= {contender: value}
         return {"seconds": times}
 
     return Case(made(good), made(bad), made(edge))
@@ -85,6 +86,7 @@ CASES: dict[str, dict[str, Case]] = {
     "overhead": per_backbone(
         *THREE,
         step=step("snt", 1.02, 1.2, [0.9, 1.3] * 4 + [1.1]),
+        plain=step("snt_eager", 2.04, 2.4, [1.8, 2.6] * 4 + [2.2]),
         sam=step("sam", 2.0, 2.6, [1.2, 2.8] * 4 + [2.3]),
         memory=memory(),
     ),

@@ -1,10 +1,23 @@
 """Tables of transformers, of the proxy, of the analyses and of the sensitivity runs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from snt_core.paper import deviations, figure1, figure2, figure3, numbers, proxy, table1, table2
+from snt_core.paper import (
+    deviations,
+    figure1,
+    figure2,
+    figure3,
+    numbers,
+    proxy,
+    specification,
+    table1,
+    table2,
+)
 from snt_core.paper.evidence import frame as frame_of
+from snt_core.paper.profiles import PROFILES
 from snt_core.runs.record import Record
 from tests.records import STEP, changed, result, without
 
@@ -185,7 +198,16 @@ def test_variants_of_the_architecture():
         ),
         (
             "optimizer",
-            ["SAM", "ADAM", "ARCH", "ARCH with SAM", "adaptive SAM", "SGD", "ARCH with SGD"],
+            [
+                "SAM",
+                "ADAM",
+                "ARCH",
+                "ARCH with SAM",
+                "adaptive SAM",
+                "ADAM, averaged weights",
+                "SGD",
+                "ARCH with SGD",
+            ],
             {"sam", "adam", "arch", "arch+sam", "sgd", "arch+sgd"},
         ),
     ],
@@ -198,6 +220,20 @@ def test_each_setting_has_its_own_row(about, settings, approaches):
     assert not rows.duplicated(["setting", "approach"]).any()
     drawn = deviations.figure(rows, {"top1": "W4"})
     assert [t.get_text() for t in drawn.axes[0].get_yticklabels()] == settings
+
+
+def test_what_came_out_names_the_nets_in_order():
+    good = {"lambda_max": {"adam": 105, "sam": 15, "arch": 60}, "after": {"sam": 72}}
+    made = result("deviations", (0,), part={"about": "schedule"}, **good)
+    first, *_ = deviations.outcome(deviations.table(made.records, "schedule"))
+    assert first.startswith(
+        "With 5 epochs, sharpness rises in the order SAM (15), ARCH (60), ADAM (105); W4 top-1 "
+        "falls in the order SAM (72.00 %), "
+    )
+    made = result("deviations", (0,), part={"about": "rho"})
+    (said,) = deviations.outcome(deviations.table(made.records, "rho"))
+    assert said.startswith("Here sharpness rises in the order rho 0.05 (100)")
+    assert deviations.outcome(deviations.table([], "rho")) == []
 
 
 def test_settings_of_the_measurement():
@@ -244,3 +280,74 @@ def test_channels_and_codes_and_spectra():
     traces = figure3.traces(records).set_index("approach")
     assert traces.loc["sam", ["smallest", "largest"]].tolist() == [-1.0, 7.0]
     assert np.shape(frame_of(records, "surface").losses[0]) == (3, 3)
+
+
+@pytest.mark.parametrize("approach", ["adam", "arch"])
+def test_subsets_say_how_lambda_max_varies_with_the_images(approach):
+    made = result("deviations", (0,), part={"about": "measurement"})
+    values = iter([90.0, 95.0, 100.0, 105.0, 110.0] * 3)
+
+    def on_a_subset(record: Record) -> bool:
+        spec = record.spec
+        full = spec.kind == "lambda_max" and spec.n_samples == PROFILES["cifar"].n_lambda
+        return full and spec.bn_mode == "eval"
+
+    records = [
+        replace(r, metrics=r.metrics | {"lambda_max": next(values)}) if on_a_subset(r) else r
+        for r in made.records
+    ]
+    rows = deviations.subsets(records).set_index("approach").loc[approach]
+    assert (rows["subsets"], rows["mean"], rows["min"], rows["max"]) == (5, 100, 90, 110)
+    assert rows["standard deviation (%)"] == pytest.approx(np.sqrt(250 / 4))
+    # the other table of the measurement shows the first set alone
+    assert len(deviations.lambda_settings(records)) == 9
+
+
+def test_both_forms_of_pact_stand_side_by_side():
+    made = result("deviations", (0, 1), part={"about": "pact"}, after={"arch": (60, 70)})
+    rows = deviations.forms(made.records).set_index(["approach", "form"])
+    assert rows.after["arch", "affine"] == rows.after["arch", "symmetric"] == pytest.approx(65)
+    assert len(rows) == 6
+
+
+# the specification curve -----------------------------------------------------------------------
+
+COMBINATIONS = 2 * 2 * 2 * (1 + 3)  # rounding, range, edges, no fine-tuning or one of three rates
+
+
+def test_each_combination_of_choices_is_one_point_a_curve():
+    made = result(
+        "specification", before={"adam": 40, "arch": 45, "sam": 38}, after={"adam": 70, "arch": 69}
+    )
+    rows = specification.table(made.records)
+    assert len(rows) == 2 * COMBINATIONS
+    assert rows.choices.nunique() == COMBINATIONS
+    by = rows.groupby(["approach", rows.rate > 0])["mean"]
+    assert by.mean()["arch", False] == pytest.approx(5, abs=STEP)
+    assert by.mean()["sam", False] == pytest.approx(-2, abs=STEP)
+    assert by.mean()["arch", True] == pytest.approx(-1, abs=STEP)
+    assert by.count()["arch", False] == 8
+
+
+def test_a_better_float_net_does_not_count_as_losing_less():
+    made = result("specification", top1={"arch": 85}, before={"arch": 55}, after={"arch": 75})
+    assert specification.table(made.records)["mean"].abs().max() <= STEP
+
+
+def test_shares_count_what_lies_clear_of_zero():
+    made = result("specification", before={"arch": 60}, after={"arch": 69.9})
+    rows = specification.shares(specification.table(made.records))
+    arch = rows[rows.approach == "ARCH"].set_index("combinations")
+    assert arch.loc["not fine-tuned", "clearly less"] == arch.loc["not fine-tuned", "in all"] == 8
+    assert arch.loc["fine-tuned", "loses less"] == 0
+    assert arch.loc["all", "in all"] == COMBINATIONS
+    said = specification.outcome(specification.table(made.records))
+    assert said[0].startswith("ARCH loses less than ADAM in 8 of 32 combinations")
+
+
+def test_without_an_approach_its_curve_is_left_out():
+    made = without(result("specification"), lambda spec: spec.net.approach == "sam")
+    rows = specification.table(made.records)
+    assert set(rows.approach) == {"arch"}
+    assert len(specification.figure(rows).axes) == 2
+    assert specification.table([]).empty

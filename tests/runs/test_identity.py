@@ -69,6 +69,20 @@ def test_every_field_enters_the_id():
     assert len({run_id(spec) for spec in [ptq, *changed]}) == len(changed) + 1
 
 
+def test_options_that_came_later_enter_where_they_are_used():
+    """So the records from before them keep their ids."""
+    ptq = PTQSpec(parent=NET, weight_bits=4, finetune=Recipe(epochs=1, lr=1e-4))
+    assert not {"clipping", "edge_bits"} & set(to_dict(ptq))
+    assert "ema" not in to_dict(ptq)["finetune"]
+    used = [
+        dataclasses.replace(ptq, clipping="mse"),
+        dataclasses.replace(ptq, edge_bits=8),
+        dataclasses.replace(ptq, finetune=dataclasses.replace(ptq.finetune, ema=0.9)),
+    ]
+    assert len({run_id(spec) for spec in [ptq, *used]}) == 4
+    assert all(from_dict("ptq", to_dict(spec)) == spec for spec in used)
+
+
 def test_the_schema_enters_the_id_of_a_run_and_of_its_measurements(monkeypatch):
     child = PTQSpec(parent=NET, weight_bits=4, finetune=Recipe(epochs=1, lr=1e-4))
     before = run_id(NET), run_id(child)

@@ -21,6 +21,7 @@ from snt_core.runs.kinds.lambda_max import LambdaMaxSpec
 from snt_core.runs.kinds.one_shot import OneShotSpec
 from snt_core.runs.kinds.train import TrainSpec
 from snt_core.runs.plan import pending, planned_runs
+from snt_core.runs.repeats import repeats
 from snt_core.runs.store import Store
 from snt_core.runs.verify import run_again
 from snt_core.training import engine as engine_module
@@ -100,6 +101,10 @@ def test_verify_repeats_a_record(finished):
     store, records, _ = finished
     for record in records:
         assert run_again(record, store).text == "identical"
+    kept = {one.record: one for one in repeats(store)}
+    assert set(kept) == {record.name for record in records}
+    assert all(one.same and one.changed == [] for one in kept.values())
+    assert all(one.provenance["seconds"] > 0 for one in kept.values())
 
 
 def test_verify_tells_a_difference(finished):

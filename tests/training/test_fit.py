@@ -18,6 +18,7 @@ from snt_core.training.recipe import Recipe
 EXACT = Engine(device="cpu", dtype="fp32", fused=False)
 RECIPE = Recipe(epochs=2, batch_size=32, lr=3e-3, warmup_epochs=0.5, weight_decay=0.05)
 SAM = dataclasses.replace(RECIPE, optimizer="sam", rho=0.05)
+AVERAGED = dataclasses.replace(RECIPE, ema=0.8)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -54,8 +55,13 @@ def killer(at: int):
 
 @pytest.mark.parametrize(
     ("recipe", "engine", "variant"),
-    [(RECIPE, EXACT, "base"), (SAM, EXACT, "snt"), (SAM, detect(), "snt")],
-    ids=["adam-exact", "sam-exact", "sam-fast"],
+    [
+        (RECIPE, EXACT, "base"),
+        (AVERAGED, EXACT, "base"),
+        (SAM, EXACT, "snt"),
+        (SAM, detect(), "snt"),
+    ],
+    ids=["adam-exact", "averaged", "sam-exact", "sam-fast"],
 )
 def test_resumed_equals_uninterrupted_bitwise(
     digits, tmp_path, monkeypatch, recipe, engine, variant
@@ -158,6 +164,27 @@ class Clipped(nn.Linear):
         super().__init__(4, 3)
         self.clip_alpha = nn.Parameter(level)
         self.clip_alpha_offset = nn.Parameter(torch.zeros(()))
+
+
+def test_averaged_weights_are_the_moving_average(digits):
+    """By the sum that defines it, over the weights after each step of a run without it."""
+    steps = []
+    model = build("resnet20", "base", 10, 0)
+
+    def keep(step):
+        steps.append({k: v.detach().double().clone() for k, v in model.state_dict().items()})
+
+    train.fit(model, digits, RECIPE, EXACT, seed=0, after_step=keep)
+    averaged, done = fit(digits, AVERAGED, variant="base")
+    # the first step's weights count whole, as nothing came before them
+    weights = [0.8 ** (len(steps) - 1)]
+    weights += [0.2 * 0.8 ** (len(steps) - 1 - k) for k in range(1, len(steps))]
+    for name, found in averaged.state_dict().items():
+        if found.is_floating_point():
+            mean = sum(w * step[name] for w, step in zip(weights, steps, strict=True))
+            torch.testing.assert_close(found.double(), mean, rtol=1e-4, atol=1e-6)
+    shown = train.evaluate(averaged, digits.val, digits.facts)
+    assert done.history[-1]["val_top1"] == shown.top1
 
 
 def test_weight_decay_acts_on_clipping_levels():

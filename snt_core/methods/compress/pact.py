@@ -16,11 +16,13 @@ after ReLU, this is the paper's
 .. math:: y = clip(x, 0, \alpha), \qquad
           y_q = round\Big(y \, \frac{2^b - 1}{\alpha}\Big) \frac{\alpha}{2^b - 1};
 
-where they do (images, LayerNorm, GELU, a learned slope), the paper is silent and the symmetric form
-serves: :math:`clip(x, -\alpha, \alpha)` with :math:`2^{b-1} - 1` steps on each side of 0, the
-levels that weights have. Rounding passes the gradient straight through, so that
-:math:`\partial y_q / \partial \alpha` is 1 above :math:`\alpha`, -1 below :math:`-\alpha` in the
-symmetric form, and 0 elsewhere.
+where they do (images, LayerNorm, GELU, a learned slope), the paper is silent and one of two forms
+serves. ``"symmetric"``: :math:`clip(x, -\alpha, \alpha)` with :math:`2^{b-1} - 1` steps on each
+side of 0, the levels that weights have. ``"affine"``: all :math:`2^b - 1` steps, m of them below 0
+as the calibration's range divides them: :math:`clip(x, -m \Delta, \alpha)` with
+:math:`\Delta = \alpha / (2^b - 1 - m)`. Rounding passes the gradient straight through, so that
+:math:`\partial y_q / \partial \alpha` is 1 above :math:`\alpha`, the lower end over
+:math:`\alpha` below that end, and 0 elsewhere.
 
 The paper adds an L2 penalty on :math:`\alpha` to the loss. Here it is the optimizer's: give the
 parameters whose name ends in ``clip_alpha`` the weight decay that the weights have. Weights are
@@ -31,6 +33,7 @@ from __future__ import annotations
 
 import copy
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +45,8 @@ from snt_core.methods.compress.ranges import Range, extremes, histograms, least_
 from snt_core.methods.compressible import LAYERS
 from snt_core.methods.observe import Preprocess
 
+Form = Literal["symmetric", "affine"]
+
 
 def prepare_qat(
     model: nn.Module,
@@ -50,6 +55,7 @@ def prepare_qat(
     weight_bits: int,
     act_bits: int,
     edge_bits: int = 8,
+    form: Form = "symmetric",
     batch_size: int = 128,
     preprocess: Preprocess | None = None,
 ) -> nn.Module:
@@ -67,6 +73,7 @@ def prepare_qat(
         weight_bits: 2 to 8.
         act_bits: 2 to 8.
         edge_bits: 2 to 8, for both in the two layers that images reach first and last.
+        form: of inputs with negative values, see above.
         batch_size: images in a chunk of the calibration; changes memory and speed only.
         preprocess: applied to each chunk on the model's device, e.g. uint8 to normalised floats.
 
@@ -86,7 +93,7 @@ def prepare_qat(
     for name, layer in layers.items():
         if name in ranges:
             width = edge_bits if name in edges else act_bits
-            clip = partial(PACT, width, ranges[name])
+            clip = partial(PACT, width, ranges[name], form=form)
             attach(layer, least_error(counts[name], ranges[name], clip))
         quantizer = FakeQuantize(edge_bits if name in edges else weight_bits, per_channel=False)
         parametrize.register_parametrization(layer, "weight", quantizer)
@@ -96,19 +103,32 @@ def prepare_qat(
 class PACT(nn.Module):
     """Clipping at a learned level, and rounding to the steps below it.
 
-    ``clip_alpha`` starts at ``shrink`` times the larger magnitude of ``ends``, the range of the
-    inputs, or at 1 where all are 0. The symmetric form serves if the lower end is negative.
+    ``clip_alpha`` starts at ``shrink`` times the upper end of ``ends``, the range of the inputs, in
+    the symmetric form at that of the larger magnitude, and at 1 where all are 0. The form counts
+    if the lower end is negative.
     """
 
-    def __init__(self, act_bits: int, ends: Range, shrink: float = 1.0) -> None:
+    def __init__(
+        self, act_bits: int, ends: Range, shrink: float = 1.0, form: Form = "symmetric"
+    ) -> None:
         super().__init__()
-        self.act_bits, self.signed = act_bits, ends[0] < 0
-        self.clip_alpha = nn.Parameter(torch.tensor(shrink * max(-ends[0], ends[1]) or 1.0))
+        low, high = ends
+        self.act_bits, self.signed = act_bits, low < 0
+        if form == "affine" and self.signed:
+            steps = 2**act_bits - 1
+            # at least one step above 0, which alpha measures
+            self.below = min(round(steps * -low / (high - low)), steps - 1)
+            self.above = steps - self.below
+            level = max(high, -low * self.above / max(self.below, 1))
+        else:
+            self.above = 2 ** (act_bits - self.signed) - 1  # one bit is the sign
+            self.below = self.above if self.signed else 0
+            level = max(-low, high)
+        self.clip_alpha = nn.Parameter(torch.tensor(shrink * level or 1.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        steps = 2 ** (self.act_bits - self.signed) - 1  # one bit is the sign
-        below = steps if self.signed else 0
-        return fake_quantize(x, _positive(self.clip_alpha) / steps, below, below + steps)
+        step = _positive(self.clip_alpha) / self.above
+        return fake_quantize(x, step, self.below, self.below + self.above)
 
 
 def _positive(alpha: Tensor) -> Tensor:

@@ -17,21 +17,24 @@ With b bits a weight w becomes scale * code,
 
 halves rounded to even: :math:`2^b - 1` levels around an exact zero. The maximum is over the tensor,
 or with ``per_channel`` over each channel of axis 0 (the outputs). All weights of convolutions and
-linear layers are quantized, first and last included; biases and normalisation are not, nor is the
-packed ``in_proj_weight`` of ``nn.MultiheadAttention``. A quantized weight is kept as the
-floating-point number that its code stands for.
+linear layers are quantized, first and last included (to ``edge_bits``, if given); biases and
+normalisation are not, nor is the packed ``in_proj_weight`` of ``nn.MultiheadAttention``. A
+quantized weight is kept as the floating-point number that its code stands for.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from snt_core.methods.compressible import LAYERS
+
+Clipping = Literal["max", "mse"]
+SHRINK = torch.arange(100, 0, -1) / 100  # of the maximum, from which "mse" chooses
 
 
 def codes(weight: Tensor, weight_bits: int, per_channel: bool = False) -> tuple[Tensor, Tensor]:
@@ -56,7 +59,12 @@ def codes(weight: Tensor, weight_bits: int, per_channel: bool = False) -> tuple[
 
 
 def fake_quantize_weights(
-    model: nn.Module, weight_bits: int, *, per_channel: bool = False
+    model: nn.Module,
+    weight_bits: int,
+    *,
+    per_channel: bool = False,
+    clipping: Clipping = "max",
+    edge_bits: int | None = None,
 ) -> nn.Module:
     """Return a copy of the model that quantizes its weights in each forward pass, to be trained.
 
@@ -64,15 +72,27 @@ def fake_quantize_weights(
     is what an optimizer sees (``...parametrizations.weight.original``), the scale follows it, and
     the gradient passes straight through. :func:`freeze` ends it.
 
+    Args:
+        clipping: "max": the outermost level is the largest magnitude. "mse": that times the one of
+            1.00, 0.99, ..., 0.01 that rounds the weight with the least squared error (ties: the
+            largest); the factor stays while the weights are trained.
+        edge_bits: 2 to 8, for the first and the last layer as the model names them; None for
+            ``weight_bits``.
+
     Raises:
-        ValueError: ``weight_bits`` is outside 2..8.
+        ValueError: bits are outside 2..8, or ``clipping`` is another word.
     """
     checked_bits("weight_bits", weight_bits)
+    edge_bits = weight_bits if edge_bits is None else checked_bits("edge_bits", edge_bits)
+    if clipping not in ("max", "mse"):
+        raise ValueError(f"clipping is {clipping!r}; it must be 'max' or 'mse'")
     model = copy.deepcopy(model)
-    for module in list(model.modules()):
-        if isinstance(module, LAYERS):
-            quantizer = FakeQuantize(weight_bits, per_channel)
-            parametrize.register_parametrization(module, "weight", quantizer)
+    chosen = [module for module in model.modules() if isinstance(module, LAYERS)]
+    for module in chosen:
+        bits = edge_bits if module in (chosen[0], chosen[-1]) else weight_bits
+        factor = _least_error(module.weight, bits, per_channel) if clipping == "mse" else None
+        quantizer = FakeQuantize(bits, per_channel, factor)
+        parametrize.register_parametrization(module, "weight", quantizer)
     return model
 
 
@@ -91,33 +111,59 @@ def freeze(model: nn.Module) -> nn.Module:
     return model
 
 
-def quantize_weights(model: nn.Module, weight_bits: int, *, per_channel: bool = False) -> nn.Module:
+def quantize_weights(model: nn.Module, weight_bits: int, **options: Any) -> nn.Module:
     """Return a copy of the model with its weights rounded to the nearest level, not trained.
 
-    Raises:
-        ValueError: ``weight_bits`` is outside 2..8.
+    Options and errors are those of :func:`fake_quantize_weights`.
     """
-    return freeze(fake_quantize_weights(model, weight_bits, per_channel=per_channel))
+    return freeze(fake_quantize_weights(model, weight_bits, **options))
 
 
 class FakeQuantize(nn.Module):
-    """A parametrization that rounds a weight to its levels, with the identity's gradient."""
+    """A parametrization that rounds a weight to its levels, with the identity's gradient.
 
-    def __init__(self, weight_bits: int, per_channel: bool) -> None:
+    ``factor``, a scalar or one for each channel of axis 0, shrinks the range; None is 1.
+    """
+
+    def __init__(self, weight_bits: int, per_channel: bool, factor: Tensor | None = None) -> None:
         super().__init__()
         self.weight_bits, self.per_channel = weight_bits, per_channel
+        self.factor: Tensor | None
+        self.register_buffer("factor", factor)
 
     def forward(self, weight: Tensor) -> Tensor:
-        rounded, scale = _round(weight.detach(), self.weight_bits, self.per_channel)
+        rounded, scale = _round(weight.detach(), self.weight_bits, self.per_channel, self.factor)
         # the difference is exactly 0, so the levels stay exact (w + (q - w) would miss them)
         return rounded * scale + (weight - weight.detach())
 
 
-def _round(weight: Tensor, weight_bits: int, per_channel: bool) -> tuple[Tensor, Tensor]:
+def _least_error(weight: Tensor, weight_bits: int, per_channel: bool) -> Tensor:
+    """Return the factor of ``SHRINK`` of the least squared error, one for each channel or in all.
+
+    Ties: the largest.
+    """
+    weight = weight.detach()
+    channels = len(weight) if per_channel else 1
+    errors = []
+    for factor in SHRINK.to(weight):
+        rounded, scale = _round(weight, weight_bits, per_channel, factor)
+        errors.append((rounded * scale - weight).square().reshape(channels, -1).sum(1))
+    # argmin may take any of equal errors; the first of them is the first that is not larger
+    missed = torch.stack(errors)
+    best = (missed <= missed.amin(0)).int().argmax(0)
+    factor = SHRINK.to(weight)[best]
+    return factor if per_channel else factor.squeeze()
+
+
+def _round(
+    weight: Tensor, weight_bits: int, per_channel: bool, factor: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the codes as floats, and the scale in a shape that broadcasts with them."""
     top = 2 ** (weight_bits - 1) - 1
     channels = len(weight) if per_channel else 1
     scale = weight.abs().reshape(channels, -1).amax(1) / top
+    if factor is not None:
+        scale = scale * factor
     scale = scale.view(-1, *[1] * (weight.dim() - 1)) if per_channel else scale.squeeze()
     # zeros have no scale; below the smallest normal number the reciprocal would overflow
     scale = torch.where(scale < torch.finfo(weight.dtype).tiny, torch.ones_like(scale), scale)

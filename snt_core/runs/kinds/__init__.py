@@ -6,6 +6,7 @@ kind's. No module is imported before its kind is asked for.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Mapping
@@ -41,8 +42,7 @@ def from_dict(kind: str, values: Mapping[str, Any]) -> Spec:
     """
     cls = spec_class(kind)
     declared = declared_fields(cls)
-    if odd := ", ".join(sorted(set(values) ^ set(declared))):
-        raise UserError(f"{cls.__name__} does not have exactly the fields given: {odd}")
+    _check_fields(cls, values)
     return cls(**{name: _value(declared[name], value) for name, value in values.items()})
 
 
@@ -52,9 +52,16 @@ def _value(declared: Any, value: Any) -> Any:
     if declared is Net:
         inner = dict(value)
         return from_dict(inner.pop("kind", _kind_before_format_2(inner)), inner)
-    if odd := ", ".join(sorted(set(value) ^ set(declared_fields(Recipe)))):
-        raise UserError(f"Recipe does not have exactly the fields given: {odd}")
+    _check_fields(Recipe, value)
     return Recipe(**value)
+
+
+def _check_fields(cls: Any, values: Mapping[str, Any]) -> None:
+    """Raise UserError unless `values` has the fields of `cls`; those of later days may lack."""
+    later = {field.name for field in dataclasses.fields(cls) if field.metadata.get("later")}
+    declared = set(declared_fields(cls))
+    if odd := ", ".join(sorted((set(values) ^ declared) - (later - set(values)))):
+        raise UserError(f"{cls.__name__} does not have exactly the fields given: {odd}")
 
 
 def _kind_before_format_2(parent: Mapping[str, Any]) -> str:

@@ -18,6 +18,10 @@ COLUMNS = (
     "act_bits",
     "per_channel",
     "observer",
+    "clipping",
+    "edge_bits",
+    "form",
+    "rate",
     "before",
     "after",
     "trained",
@@ -81,7 +85,9 @@ def rows(spec: Any, metrics: Metrics) -> list[Row]:
     """Return one row: test top-1 (percent) before and after training with the quantization.
 
     `after` is `before` where there was no training (see `trained`). `act_bits` is 0 where
-    activations stay in float; `correct` says which test images were right in the end.
+    activations stay in float, `edge_bits` where the first and last layer are as the others, `rate`,
+    the peak of the training, where there was none; `correct` says which test images were right in
+    the end.
     """
     end: Packed = metrics["after" if "after" in metrics else "before"]
     return [
@@ -91,6 +97,10 @@ def rows(spec: Any, metrics: Metrics) -> list[Row]:
             "act_bits": getattr(spec, "act_bits", 0),
             "per_channel": getattr(spec, "per_channel", False),
             "observer": getattr(spec, "observer", ""),
+            "clipping": getattr(spec, "clipping", ""),
+            "edge_bits": getattr(spec, "edge_bits", 0),
+            "form": getattr(spec, "form", ""),
+            "rate": spec.finetune.lr if spec.finetune else 0.0,
             "before": top1(metrics["before"]),
             "after": top1(end),
             "trained": "after" in metrics,

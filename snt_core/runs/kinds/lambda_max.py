@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from snt_core.common.checks import one_of, within
+from snt_core.common.checks import LATER, one_of, within
 from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row
 
 
 @dataclass(frozen=True, kw_only=True)
 class LambdaMaxSpec(Measurement):
-    """Largest Hessian eigenvalue of the mean cross-entropy on `n_samples` training images."""
+    """Largest Hessian eigenvalue of the mean cross-entropy on `n_samples` training images.
+
+    `part` 0 are the first ones, 1 those that follow, and so on.
+    """
 
     kind: ClassVar[str] = "lambda_max"
     schema: ClassVar[int] = 1
@@ -21,6 +24,7 @@ class LambdaMaxSpec(Measurement):
         "products",
         "converged",
         "bn_mode",
+        "part",
     )
 
     n_samples: int
@@ -28,19 +32,21 @@ class LambdaMaxSpec(Measurement):
     tolerance: float = 5e-3
     max_products: int = 60
     seed: int = 0
+    part: int = field(default=0, metadata=LATER)
 
     def check(self) -> None:
         one_of("bn_mode", self.bn_mode, ("eval", "train"))
         within("n_samples", self.n_samples, 1, 10**8)
+        within("part", self.part, 0, 10**6)
 
     def work(self) -> float:
         return float(self.n_samples)
 
     def perform(self, context: Context) -> Outcome:
-        """Measure on the first training images, without augmentation, in fp32."""
+        """Measure on training images without augmentation, in fp32."""
         from snt_core.methods.curvature.lambda_max import lambda_max
 
-        images, labels, preprocess = context.sample(self.n_samples)
+        images, labels, preprocess = context.sample(self.n_samples, self.part)
         found = lambda_max(
             context.net(),
             images,
@@ -66,4 +72,4 @@ class LambdaMaxSpec(Measurement):
 
     def rows(self, metrics: Metrics) -> list[Row]:
         """Return one row: the eigenvalue, its relative residual, products used, whether settled."""
-        return [dict(metrics)]
+        return [{**metrics, "part": self.part}]

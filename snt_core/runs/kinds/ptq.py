@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
-from snt_core.common.checks import within
+from snt_core.common.checks import LATER, one_of, within
 from snt_core.runs.kinds import _finetune
 from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row
 from snt_core.training.recipe import Recipe
@@ -15,7 +15,8 @@ from snt_core.training.recipe import Recipe
 class PTQSpec(Measurement):
     """Weight-only post-training quantization, then fine-tuning with straight-through gradients.
 
-    `curve_points` is how often validation accuracy is read while fine-tuning.
+    `curve_points` is how often validation accuracy is read while fine-tuning. `clipping` and
+    `edge_bits` (0 for `weight_bits`) are those of `compress.quantize`.
     """
 
     kind: ClassVar[str] = "ptq"
@@ -27,9 +28,14 @@ class PTQSpec(Measurement):
     finetune: Recipe
     curve_points: int = 20
     seed: int = 0
+    clipping: Literal["max", "mse"] = field(default="max", metadata=LATER)
+    edge_bits: int = field(default=0, metadata=LATER)
 
     def check(self) -> None:
         within("weight_bits", self.weight_bits, 2, 8)
+        one_of("clipping", self.clipping, ("max", "mse"))
+        if self.edge_bits:
+            within("edge_bits", self.edge_bits, 2, 8)
 
     def work(self) -> float:
         return self.net.training_images(self.finetune.epochs)
@@ -39,7 +45,11 @@ class PTQSpec(Measurement):
         from snt_core.methods.compress.quantize import fake_quantize_weights
 
         student = fake_quantize_weights(
-            context.net(), weight_bits=self.weight_bits, per_channel=self.per_channel
+            context.net(),
+            self.weight_bits,
+            per_channel=self.per_channel,
+            clipping=self.clipping,
+            edge_bits=self.edge_bits or None,
         )
         return _finetune.perform(student, context, self.finetune, self.seed, self.curve_points)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
-from snt_core.common.checks import within
+from snt_core.common.checks import LATER, one_of, within
 from snt_core.runs.kinds import _finetune
 from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row
 from snt_core.training.recipe import Recipe
@@ -15,7 +15,7 @@ from snt_core.training.recipe import Recipe
 class QATSpec(Measurement):
     """Training goes on from the float net with quantized weights and PACT's learnable clips.
 
-    First and last layer have `edge_bits`.
+    First and last layer have `edge_bits`; `form` is that of inputs with negative values.
     """
 
     kind: ClassVar[str] = "qat"
@@ -28,10 +28,12 @@ class QATSpec(Measurement):
     n_calibration: int
     finetune: Recipe
     seed: int = 0
+    form: Literal["symmetric", "affine"] = field(default="symmetric", metadata=LATER)
 
     def check(self) -> None:
         for name in ("weight_bits", "act_bits", "edge_bits"):
             within(name, getattr(self, name), 2, 8)
+        one_of("form", self.form, ("symmetric", "affine"))
 
     def work(self) -> float:
         return self.net.training_images(self.finetune.epochs)
@@ -47,6 +49,7 @@ class QATSpec(Measurement):
             weight_bits=self.weight_bits,
             act_bits=self.act_bits,
             edge_bits=self.edge_bits,
+            form=self.form,
             preprocess=preprocess,
         )
         return _finetune.perform(student, context, self.finetune, self.seed, self.finetune.epochs)

@@ -114,3 +114,40 @@ def test_alpha_comes_back_from_zero_and_below(start: float) -> None:
         loss.backward()
         optimizer.step()
     assert 1 < pact.clip_alpha.item() < 3.5
+
+
+# the affine form ------------------------------------------------------------------------------
+
+
+def test_affine_form_by_hand() -> None:
+    pact = PACT(3, (-2.0, 5.0), form="affine")  # 7 steps, 2 of them below 0: levels -2 to 5
+    assert pact.clip_alpha.item() == 5
+    x = torch.tensor([-5.0, -2.1, -1.6, -0.4, 0.6, 2.4, 5.1, 9.0], requires_grad=True)
+    weights = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0])
+    y = pact(x)
+    assert torch.equal(y, torch.tensor([-2, -2, -2, 0, 1, 2, 5, 5.0]))
+    (y * weights).sum().backward()
+    assert torch.equal(x.grad, torch.tensor([0, 0, 4, 8, 16, 32, 0, 0.0]))
+    # the lower end moves with the upper one, at 2 / 5 of its pace
+    assert pact.clip_alpha.grad.item() == pytest.approx(64 + 128 - 0.4 * (1 + 2))
+
+
+@pytest.mark.parametrize("ends", [(-1.0, 0.5), (-0.3, 4.0), (-3.0, 0.001), (-1e-6, 1.0)])
+@pytest.mark.parametrize("act_bits", BITS)
+def test_affine_values_equal_torchs_operator(act_bits: int, ends: tuple[float, float]) -> None:
+    pact = PACT(act_bits, ends, form="affine")
+    x = torch.linspace(-4, 5, 10_000)
+    top, scale = 2**act_bits - 1, (pact.clip_alpha / pact.above).item()
+    expected = torch.fake_quantize_per_tensor_affine(x, scale, pact.below, 0, top)
+    away = ((x / scale) % 1 - 0.5).abs() > 1e-3  # torch divides otherwise at ties
+    torch.testing.assert_close(pact(x)[away], expected[away])
+    assert pact.below + pact.above == top
+    # the range covers what calibration saw, but for a lower end of half a step or less
+    assert pact.clip_alpha.item() >= ends[1] * (1 - 1e-6)
+    low = -ends[0]
+    assert pact.below * scale >= low * (1 - 1e-6) or low <= (ends[1] + low) / top / 2
+
+
+def test_without_negative_values_the_forms_are_one() -> None:
+    x = torch.linspace(-1, 2, 1000)
+    assert torch.equal(PACT(4, (0.0, 1.5), form="affine")(x), PACT(4, (0.0, 1.5))(x))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+from typing import Any
 
 import pytest
 import torch
@@ -198,3 +199,53 @@ def test_bits_outside_2_to_8_are_named(weight_bits: float) -> None:
 def test_weights_that_are_not_finite_are_named() -> None:
     with pytest.raises(ValueError, match="not finite"):
         codes(torch.tensor([1.0, torch.nan]), 4)
+
+
+# clipping and edges ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("weight_bits", [2, 4, 8])
+def test_least_error_beats_every_other_range(weight_bits: int, per_channel: bool) -> None:
+    """Against a search in float64 over the same hundred ranges."""
+    model = net()
+    found = quantize_weights(model, weight_bits, per_channel=per_channel, clipping="mse")
+    weight, ours = model[0].weight.detach().double(), found[0].weight.detach().double()
+    top = 2 ** (weight_bits - 1) - 1
+    rows = weight.flatten(1) if per_channel else weight.reshape(1, -1)
+    best = []
+    for row in rows:
+        steps = [row.abs().max() * k / 100 / top for k in range(100, 0, -1)]
+        best.append(min((((row / s).round().clamp(-top, top) * s - row) ** 2).sum() for s in steps))
+    missed = ((ours - weight) ** 2).reshape(len(rows), -1).sum(1)
+    torch.testing.assert_close(missed, torch.stack(best), rtol=1e-4, atol=1e-12)
+    plain = quantize_weights(model, weight_bits, per_channel=per_channel)[0].weight
+    assert missed.sum() <= ((plain.double() - weight) ** 2).sum()
+
+
+def test_the_chosen_range_stays_while_weights_are_trained() -> None:
+    student = fake_quantize_weights(net(), 4, clipping="mse")
+    before = student[0].parametrizations.weight[0].factor.clone()
+    assert before < 1
+    with torch.no_grad():
+        student[0].parametrizations.weight.original.mul_(torch.rand(()) + 1)
+    student(batch()[0])
+    assert torch.equal(student[0].parametrizations.weight[0].factor, before)
+    assert torch.equal(freeze(student)(batch()[0]), student(batch()[0]))
+
+
+def test_first_and_last_layer_have_the_edges_bits() -> None:
+    model = net()
+    found = quantize_weights(model, 2, edge_bits=8)
+    layers = [m for m in found.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    levels = [len(layer.weight.unique()) for layer in layers]
+    assert all(n <= 3 for n in levels[1:-1])
+    assert levels[0] > 3
+    assert levels[-1] > 3
+
+
+@pytest.mark.parametrize("wrong", [{"clipping": "best"}, {"edge_bits": 1}])
+def test_other_words_and_bits_are_named(wrong: dict[str, Any]) -> None:
+    ((name, value),) = wrong.items()
+    with pytest.raises(ValueError, match=f"{name}.*{value}"):
+        quantize_weights(net(), 4, **wrong)

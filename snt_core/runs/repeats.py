@@ -1,0 +1,85 @@
+"""What `snt verify` found, kept beside the records: the book's certificate is made of it.
+
+verified/<profile>/<kind>-<id>-<time>.json   one record that was run again
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from snt_core.common.errors import UserError
+from snt_core.common.files import atomic_write
+from snt_core.runs.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeat:
+    """A record that was run again.
+
+    Attributes:
+        record: `<kind>-<id>`.
+        same: whether the headline numbers agree.
+        result: how `snt verify` told it.
+        numbers: the headline numbers of the record and of its repetition.
+        provenance: of the repetition, in the words of a record's own provenance.
+    """
+
+    record: str
+    profile: str
+    same: bool
+    result: str
+    numbers: Mapping[str, tuple[float, float]]
+    provenance: Mapping[str, Any]
+
+    @property
+    def command(self) -> str:
+        """The command that does it again."""
+        return f"snt verify {self.record.rpartition('-')[2]}"
+
+    @property
+    def changed(self) -> list[str]:
+        """The headline numbers that are not the same to six digits, such as `top1 58.7 -> 58.8`."""
+        told = {name: (f"{old:.6g}", f"{new:.6g}") for name, (old, new) in self.numbers.items()}
+        return [f"{name} {old} -> {new}" for name, (old, new) in told.items() if old != new]
+
+    @property
+    def started(self) -> str:
+        """When the repetition began (UTC), such as `2026-11-26T09:30:00+00:00`."""
+        return str(self.provenance["started"])
+
+
+def keep(repeat: Repeat, store: Store) -> Path:
+    """Write the outcome into the store, whole or not at all; returns its file."""
+    moment = repeat.started[:19].replace(":", "").replace("-", "")
+    path = store.folder / "verified" / repeat.profile / f"{repeat.record}-{moment}.json"
+    atomic_write(path, (json.dumps(asdict(repeat), indent=1) + "\n").encode())
+    return path
+
+
+def repeats(store: Store) -> list[Repeat]:
+    """Return every repetition that the store keeps, by time.
+
+    Raises:
+        UserError: a file there is none; it is named.
+    """
+    files = store.folder.glob("verified/*/*.json")
+    return sorted(map(_read, files), key=lambda repeat: (repeat.started, repeat.record))
+
+
+def _read(path: Path) -> Repeat:
+    names = {field.name for field in fields(Repeat)}
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+        body["numbers"] = {name: (old, new) for name, (old, new) in body["numbers"].items()}
+        repeat = Repeat(**{name: body[name] for name in names})
+        _ = repeat.started, repeat.changed  # what is read later, so that damage is told here
+        return repeat
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is no outcome of 'snt verify' ({type(error).__name__}: {error}); "
+            f"remove it, or restore it with 'git checkout -- {path}'"
+        ) from error

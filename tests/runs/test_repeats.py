@@ -1,0 +1,67 @@
+"""What `snt verify` keeps, and what is read of it again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from snt_core.common.errors import UserError
+from snt_core.runs.repeats import Repeat, keep, repeats
+from snt_core.runs.store import Store
+
+
+def repeat(started: str = "2026-11-26T09:30:00+00:00", **changes) -> Repeat:
+    facts = {"started": started, "device": "a card", "torch": "2.13.0", "commit": "0" * 40}
+    found = {"record": "train-0123456789abcdef", "profile": "cifar", "same": True}
+    return Repeat(
+        **{
+            **found,
+            "result": "identical",
+            "numbers": {"top1": (1.0, 1.5)},
+            "provenance": facts,
+            **changes,
+        }
+    )
+
+
+def test_what_is_kept_is_read_again_by_time(tmp_path):
+    store = Store(tmp_path)
+    later, earlier = repeat("2026-11-27T00:00:00+00:00"), repeat(same=False, result="DIFFERS")
+    files = [keep(one, store) for one in (later, earlier)]
+    assert repeats(store) == [earlier, later]
+    assert {file.parent for file in files} == {tmp_path / "verified" / "cifar"}
+    assert len(set(files)) == 2
+
+
+def test_the_command_names_the_record():
+    assert repeat().command == "snt verify 0123456789abcdef"
+
+
+def test_numbers_count_to_six_digits():
+    numbers = {"a": (1.0, 1.0 + 1e-9), "b": (1.0, 1.001)}
+    assert repeat(numbers=numbers).changed == ["b 1 -> 1.001"]
+
+
+def test_nothing_kept_is_nothing_read(tmp_path):
+    assert repeats(Store(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", '{"record": "x"}', '{"numbers": {"a": 1}}', "no"]
+)
+def test_a_damaged_file_is_named(tmp_path, content):
+    file = keep(repeat(), Store(tmp_path))
+    file.write_text(content)
+    with pytest.raises(UserError, match=file.name) as caught:
+        repeats(Store(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_without_its_time_is_damaged(tmp_path):
+    file = keep(repeat(), Store(tmp_path))
+    body = json.loads(file.read_text())
+    del body["provenance"]["started"]
+    file.write_text(json.dumps(body))
+    with pytest.raises(UserError, match="started"):
+        repeats(Store(tmp_path))
