@@ -30,12 +30,19 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 def _fold_code(app: Sphinx, page: str, source: list[str]) -> None:
-    """Tag each code cell `hide-input` unless it says otherwise (`show-input` leaves it open)."""
+    """Tag each code cell `hide-input` unless it says otherwise (`show-input` leaves it open).
+
+    What papermill put behind the parameters is treated as they are.
+    """
     if not str(app.env.doc2path(page)).endswith(".ipynb"):
         return
     notebook = json.loads(source[0])
+    parameters: list[str] = []
     for cell in notebook["cells"]:
         tags = cell["metadata"].setdefault("tags", [])
+        parameters = tags if "parameters" in tags else parameters
+        if "injected-parameters" in tags:
+            tags += [tag for tag in parameters if tag in SHOWN]
         if cell["cell_type"] == "code" and not SHOWN & set(tags):
             tags.append("hide-input")
     source[0] = json.dumps(notebook)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Row = tuple[Verdict, Judged]
-ROW = 0.175  # inches
+ROW = 0.155  # inches
 # told apart by shape and filling as well
 LOOKS = {
     SUPPORTED: ("#007a5a", "o", "#007a5a"),
@@ -71,7 +71,7 @@ def _panel(ax: Axes, rows: Sequence[Row], unit: str, links: Mapping[str, str]) -
     ax.axvline(1 if unit == "times" else 0, color="0.45", lw=0.8, zorder=1)
     for y, (_, one) in enumerate(rows):
         _draw(ax, y, one, low, high)
-    ax.set_yticks(range(len(rows)), [f"{v.id}: {one.id}" for v, one in rows], fontsize=7.5)
+    ax.set_yticks(range(len(rows)), [f"{v.id}: {one.id}" for v, one in rows], fontsize=7)
     for label, (v, one) in zip(ax.get_yticklabels(), rows, strict=True):
         label.set_gid(gid(v, one))
         label.set_url(links.get(v.chapter, ""))
