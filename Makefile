@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: book smoke test lint browser bench lab clean
+.PHONY: book smoke test lint browser bench lab hooks clean
 
 # The first that runs and is 3.11-3.13. `python3` leads: it is the activated environment,
 # whose torch is kept (an installed pyenv shim may exist and yet not run, so each is tried).
@@ -33,10 +33,11 @@ export OWN_TORCH
 book: .venv/.installed
 	$(BOOK)
 
-# Live, so the records that an older state of the code left do not count.
+# Live, in a store of its own that is made anew: what an older state of the code left does not
+# count, and neither data/ nor a store that SNT_STORE names is touched.
 smoke: .venv/.installed
-	rm -rf data/records/smoke
-	$(BOOK) --profile smoke
+	rm -rf _build/smoke/store
+	SNT_STORE=$(CURDIR)/_build/smoke/store $(BOOK) --profile smoke
 
 # Everything that continuous integration runs; what fails fast comes first.
 test: lint browser
@@ -67,9 +68,21 @@ browser: .venv/.installed-dev
 bench: .venv/.installed-dev
 	$(BIN)/python -m benchmarks $(ONLY)
 
-lab: .venv/.installed
-	$(PIP) -e ".[lab]"
-	$(BIN)/jupyter lab book
+# JupyterLab on the chapters; LAB="--port 9999" hands it more options. Root and containers need two
+# of their own: permission to run as root, and an address that is seen from outside.
+lab: hooks
+	@if [ "$$(id -u)" = 0 ]; then root=--allow-root; fi; \
+	if [ -e /.dockerenv ] || [ -e /run/.containerenv ]; then outside="--ip=0.0.0.0 --no-browser"; fi; \
+	set -x; $(BIN)/jupyter lab $$root $$outside $(LAB) book
+
+# What git stores of a notebook: no outputs, no counts, nothing that names this machine. So a chapter
+# that was executed and saved differs by what was edited alone. Without git there is no need of it.
+STRIP := $(BIN)/nbstripout --keep-id --extra-keys "metadata.language_info metadata.papermill cell.metadata.papermill cell.metadata.editable cell.metadata.slideshow"
+hooks: .venv/.installed-lab
+	@if git rev-parse --git-dir >/dev/null 2>&1; then \
+		git config filter.nbstripout.clean '$(STRIP)' && git config filter.nbstripout.smudge cat && \
+		$(BIN)/pre-commit install >/dev/null; \
+	else echo "No git repository that this user may use, so no hooks are installed"; fi
 
 # Publishing: what the workflows in .github/workflows run, and what can be run by hand as well.
 .PHONY: lock pythons image records store restore propose crate site colab
@@ -165,6 +178,11 @@ clean:
 	@$(PIP) -e .
 	@# the kernel that chapters run in is this environment's, even where another one is installed
 	@$(BIN)/python -m ipykernel install --sys-prefix --name python3 >/dev/null
+	@touch $@
+
+.venv/.installed-lab: .venv/.installed
+	@echo "Installing JupyterLab and what cleans notebooks"
+	@$(PIP) -e ".[lab]"
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed

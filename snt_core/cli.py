@@ -5,55 +5,80 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+import snt_core
 from snt_core.book import chapters as book_chapters
+from snt_core.book import request
 from snt_core.book.execution import execute
-from snt_core.common.errors import UserError
-from snt_core.common.files import PROJECT, pin_environment
-from snt_core.paper.artefacts import artefacts
+from snt_core.common.errors import UserError, of_system
+from snt_core.common.files import PROJECT, checkout, pin_environment, place
+from snt_core.common.terminal import spell_out
+from snt_core.paper.asked import requested
 from snt_core.paper.profiles import PROFILES, PUBLISHED, Profile, profile_named
-from snt_core.paper.selection import requested, select
+from snt_core.paper.selection import stand_ins
 from snt_core.paper.standings import standings
 from snt_core.runs.identity import record_name
-from snt_core.runs.plan import PlannedRun, pending, planned_runs
+from snt_core.runs.plan import clock, in_words, planned_runs
+from snt_core.runs.session import carry_out
 from snt_core.runs.spec import Spec
 from snt_core.runs.store import open_store
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+app = typer.Typer(add_completion=False)
 out = Console()
 
 ProfileOption = Annotated[str, typer.Option("--profile", help=f"One of {', '.join(PROFILES)}.")]
 OnlyOption = Annotated[str, typer.Option("--only", help="Artefacts or chapters, comma-separated.")]
 SeedsOption = Annotated[str, typer.Option("--seeds", help="Such as 0,1,2 (default: profile's).")]
-WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Processes at once.")]
+WorkersOption = Annotated[
+    int,
+    typer.Option(
+        "--workers", parser=request.count("--workers"), metavar="N", help="Processes at once."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="For scripts; the shape is kept.")]
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+INTERRUPTED = 130
 
 
 def main() -> None:
     """Entry point: wrong input is one line on standard error and exit code 2."""
-    pin_environment()
+    spell_out()
     try:
-        sys.exit(app(standalone_mode=False))
+        pin_environment()
+        code = app(standalone_mode=False)
+        if code == INTERRUPTED:  # typer's own word for Ctrl-C, of which it says nothing
+            raise KeyboardInterrupt
+        sys.exit(code)
     except UserError as error:
         message = str(error)
+    except (KeyboardInterrupt, typer.Abort):
+        print("snt: interrupted; what is finished is kept, start again to go on", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except OSError as error:
+        message = of_system(error)
     except Exception as error:  # typer's own errors have no public base class
         if not hasattr(error, "format_message"):
             raise
         message = error.format_message()
-    print(f"snt: {message}", file=sys.stderr)
+    print(f"snt: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
 
 
-PER_CARD = 4  # processes that share one GPU
+@app.callback(invoke_without_command=True, help=__doc__)
+def start(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    if version:
+        print(f"snt {snt_core.__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command()
@@ -65,52 +90,21 @@ def run(
     exact: Annotated[bool, typer.Option(help="fp32, plain operators.")] = False,
 ) -> None:
     """Train and measure what is missing."""
+    chosen, specs = _requested(profile, only, seeds)
+    carry_out(specs, open_store(), profile=chosen.name, workers=workers, exact=exact, console=out)
+
+
+def _requested(profile: str, only: str, seeds: str) -> tuple[Profile, list[Spec]]:
     chosen = profile_named(profile)
-    specs = requested(chosen, only, seeds)
-    _run(specs, chosen, workers, exact)
-
-
-def _run(specs: list[Spec], profile: Profile, workers: int, exact: bool = False) -> None:
-    store = open_store()
-    todo = planned_runs(specs, store)
-    if not todo:
-        out.print(f"Nothing to run: all {len(specs)} records of profile {profile.name} are there.")
-        return
-
-    from snt_core.runs.progress import ProgressDisplay
-    from snt_core.runs.runner import run_all
-    from snt_core.training import ranks
-    from snt_core.training.engine import busy, detect
-
-    engine = detect(exact=exact)
-    if engine.device == "cuda":
-        workers = min(workers, PER_CARD)
-    if not (exact or engine.fused):
-        out.print("No C++ compiler that works here, so plain operators run: slower.")
-    if (others := busy()) is not None:
-        out.print(f"Other work keeps {others} busy.")
-    if profile.name in ("paper", "imagenet") and engine.device == "cpu":
-        about = f"profile {profile.name} is meant for a GPU; here: {_duration(todo)}"
-        print(f"snt: {about}", file=sys.stderr)
-    with (
-        ranks.joined(),
-        ProgressDisplay(todo, out if ranks.is_main() else Console(quiet=True)) as display,
-    ):
-        run_all(
-            specs,
-            store,
-            profile=profile.name,
-            engine=engine,
-            workers=workers,
-            report=display.report,
-        )
+    names, which = request.artefacts_named(only), request.seeds_named(seeds)
+    return chosen, requested(chosen, names, which)
 
 
 @app.command()
 def plan(profile: ProfileOption, only: OnlyOption = "", seeds: SeedsOption = "") -> None:
     """Show what would run, how long it would take, and what can be resumed."""
-    chosen = profile_named(profile)
-    todo = planned_runs(requested(chosen, only, seeds), open_store())
+    _, specs = _requested(profile, only, seeds)
+    todo = planned_runs(specs, open_store())
     if not todo:
         out.print("Nothing is missing.")
         return
@@ -121,26 +115,11 @@ def plan(profile: ProfileOption, only: OnlyOption = "", seeds: SeedsOption = "")
             record_name(step.spec),
             f"{net.model} {net.approach} on {net.data}",
             str(net.seed),
-            "?" if step.seconds is None else _clock(step.seconds),
+            "?" if step.seconds is None else clock(step.seconds),
             f"{step.resumes_at:.0%}" if step.resumes_at else "-",
         )
     out.print(table)
-    out.print(f"{len(todo)} runs, {_duration(todo)}")
-
-
-def _duration(todo: Sequence[PlannedRun]) -> str:
-    known = [step.seconds for step in todo if step.seconds is not None]
-    rest = len(todo) - len(known)
-    text = f"{_clock(sum(known))} of work on one core" if known else ""
-    if rest:
-        text += f"{' and ' if known else ''}{rest} runs of kinds that were never timed here"
-    return text
-
-
-def _clock(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    out.print(f"{len(todo)} runs, {in_words(todo)}")
 
 
 @app.command()
@@ -166,28 +145,12 @@ def chapter(
 ) -> None:
     """Execute one chapter through papermill, its parameters checked first."""
     found = book_chapters.find(name)
-    given = dict(_pair(text) for text in parameter or [])
-    checked = book_chapters.check(found, given, tuple(PROFILES))
-    if checked.get("store"):  # the kernel runs in another folder
-        checked["store"] = str(Path(checked["store"]).expanduser().resolve())
-    if found.artefact:  # builds the specs, which refuse what makes no sense
-        select(found.artefact, **_selection(found, checked))
-    target = Path(output or f"_build/chapters/{found.name}.ipynb")
-    print(f"Executed: {execute(found, target, checked)}")
-
-
-def _selection(chapter: book_chapters.Chapter, checked: dict[str, Any]) -> dict[str, Any]:
-    """All parameters of a chapter as arguments of `select`, the chosen ones and the defaults."""
-    declared = book_chapters.parameters(chapter)
-    values = {name: parameter.default for name, parameter in declared.items()} | checked
-    return {**values, "store": open_store(values["store"])}
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise UserError(f"-p takes key=value, not '{text}'")
-    return key, value
+    values = request.prepared(found, request.pairs(parameter or []))
+    target = request.output_file(output, found)
+    book_chapters.require_valid(found.file)
+    if unused := request.without_effect(found, values):
+        print(f"{found.name} does not use {', '.join(unused)}: there is nothing to choose in it")
+    print(f"Executed: {execute(found, target, values, notify=print)}")
 
 
 @app.command()
@@ -196,18 +159,15 @@ def book(
     workers: WorkersOption = CORES,
 ) -> None:
     """Execute every chapter and build the book."""
-    from snt_core.book.build import build
+    from snt_core.book.build import build, require_buildable
 
-    store = open_store()
-    if profile == PUBLISHED:
-        lacking = [select(name, PUBLISHED, (), store) for name in artefacts()]
-        stand_ins = [chosen.specs for chosen in lacking if not chosen.profile.verdicts]
-        missing = [spec for specs in stand_ins for spec in pending(specs, store)]
-        if missing:  # smoke, where nothing was measured
-            _run(missing, PROFILES["smoke"], workers)
-    else:
-        chosen = profile_named(profile)
-        _run(requested(chosen, "", ""), chosen, workers)
+    if profile != PUBLISHED:
+        profile_named(profile)
+    require_buildable(checkout("the book"))
+    store, runs_at = open_store(), "smoke" if profile == PUBLISHED else profile
+    specs = stand_ins(store) if profile == PUBLISHED else _requested(profile, "", "")[1]
+    if specs:
+        carry_out(specs, store, profile=runs_at, workers=workers, console=out)
     index = build(profile, {"profile": profile}, workers, notify=print)
     print(f"The book is built. Open {index.as_uri()}")
 
@@ -234,19 +194,24 @@ def claims(as_json: JsonOption = False) -> None:
 @app.command()
 def verify(
     record: Annotated[str, typer.Argument(help="Id of a record, or its beginning.")] = "",
-    sample: Annotated[int, typer.Option(min=0, help="Verify N records drawn at random.")] = 0,
+    sample: Annotated[
+        int,
+        typer.Option(
+            parser=request.count("--sample"), metavar="N", help="Verify N records drawn at random."
+        ),
+    ] = 0,
 ) -> None:
     """Run a record again and compare."""
-    from snt_core.runs.verify import chosen_records, run_again
+    from snt_core.runs.verify import chosen_records, run_again, summary
 
     store = open_store()
-    differs = False
-    for found in chosen_records(store, record, sample):
-        print(f"{found.name}: took {_clock(found.provenance['seconds'])}, running it again")
-        result = run_again(found, store)
-        differs |= not result.same
-        print(f"{found.name}: {result.text}")
-    if differs:
+    chosen, results = chosen_records(store, record, sample), []
+    for found in chosen:
+        print(f"{found.name}: took {clock(found.provenance['seconds'])}, running it again")
+        results.append(run_again(found, store))
+        print(f"{found.name}: {results[-1].text}")
+    print(summary(results, sample))
+    if not all(result.same for result in results):
         raise typer.Exit(1)
 
 
@@ -257,7 +222,7 @@ def export(
     """Pack the built book, its notebooks and records as an RO-Crate."""
     from snt_core.book.crate import export as pack
 
-    print(f"Exported: {pack(Path(output).expanduser() if output else None)}")
+    print(f"Exported: {pack(place('--output', output) if output else None)}")
 
 
 @app.command(name="new-chapter")

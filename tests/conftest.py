@@ -82,5 +82,7 @@ def small_project(tmp_path: Path, make_chapter: MakeChapter) -> Path:
         "format: jb-book\nroot: book/intro\nchapters:\n  - file: book/table9_small\n"
     )
     (project / "book" / "intro.md").write_text("# Start\n\nEq. $x^2$.\n")
-    make_chapter("print(6 * 7)", parameters='profile: str = "published"', project=project)
+    told = "from snt_core.paper.selection import say; say('told to whoever runs it')"
+    code = f"{told}\nprint(6 * 7)"
+    make_chapter(code, parameters='profile: str = "published"', project=project)
     return project

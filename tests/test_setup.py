@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tomllib
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
+from nbformat.v4 import new_output
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -81,14 +85,14 @@ def test_lock_satisfies_the_declared_ranges():
     assert LOCK["torch"] == "2.13.0"
 
 
-def make(*arguments: str, cwd: Path = PROJECT) -> subprocess.CompletedProcess[str]:
+def make(*arguments: str, cwd: Path = PROJECT, **extra: str) -> subprocess.CompletedProcess[str]:
     # a make that runs these tests hands its own flags and variables down
-    env = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    env = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")} | extra
     command = ["make", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=env)
 
 
-@pytest.mark.parametrize("target", ["book", "smoke", "test", "lab", "clean"])
+@pytest.mark.parametrize("target", ["book", "smoke", "test", "lab", "hooks", "clean"])
 def test_make_has_the_target(target):
     assert make("--dry-run", target).returncode == 0
 
@@ -108,10 +112,112 @@ def test_continuous_integration_runs_make_test():
     assert script.read_text().rstrip().endswith("make test")
 
 
-def test_pre_commit_runs_the_locked_tools():
-    repos = yaml.safe_load((PROJECT / ".pre-commit-config.yaml").read_text())["repos"]
-    pinned = {hook["id"].split("-")[0]: repo["rev"] for repo in repos for hook in repo["hooks"]}
-    assert pinned == {"ruff": f"v{LOCK['ruff']}", "nbstripout": LOCK["nbstripout"]}
+HOOKS = {
+    hook["id"]: hook
+    for repo in yaml.safe_load((PROJECT / ".pre-commit-config.yaml").read_text())["repos"]
+    for hook in repo["hooks"]
+    if repo["repo"] == "local"
+}
+
+
+def test_hooks_are_the_tools_of_the_environment_and_fetch_nothing():
+    assert set(HOOKS) == {"ruff-check", "nbstripout"}
+    for name, hook in HOOKS.items():
+        assert hook["language"] == "system"
+        assert hook["entry"].startswith(f".venv/bin/{name.split('-')[0]} ")
+    lab = {Requirement(r).name for r in PROJECT_TABLE["optional-dependencies"]["lab"]}
+    assert {"jupyterlab", "nbstripout", "pre-commit", "ruff"} == lab
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A git repository with the project's hooks and filter, and one chapter in it."""
+    for name in ("Makefile", ".gitattributes", ".pre-commit-config.yaml"):
+        shutil.copy(PROJECT / name, tmp_path)
+    (tmp_path / "book").mkdir()
+    (tmp_path / ".venv").symlink_to(PROJECT / ".venv")
+    git(tmp_path, "init", "--quiet")
+    done = make("hooks", "-o", ".venv/.installed-lab", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    shutil.copy(PROJECT / "book" / "table4_ablation.ipynb", tmp_path / "book")
+    git(tmp_path, "add", ".gitattributes", "book")
+    return tmp_path
+
+
+def git(folder: Path, *words: str) -> str:
+    name = ("-c", "user.name=Editor", "-c", "user.email=editor@example.org")
+    env = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    done = subprocess.run(
+        ["git", *name, *words], cwd=folder, capture_output=True, text=True, check=False, env=env
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def executed_and_saved(file: Path, edit: str) -> None:
+    """What JupyterLab leaves of a chapter that was run from top to bottom and edited."""
+    body = nbformat.read(file, as_version=nbformat.NO_CONVERT)
+    for count, cell in enumerate((c for c in body.cells if c.cell_type == "code"), 1):
+        cell.execution_count = count
+        cell.outputs = [new_output("stream", name="stdout", text="many numbers\n")]
+        cell.metadata.execution = {"iopub.status.busy": "2026-01-01T00:00:00Z"}
+        cell.metadata.setdefault("editable", True)
+        cell.metadata.setdefault("slideshow", {"slide_type": ""})
+    body.metadata.kernelspec.display_name = "Python 3 (ipykernel)"
+    body.metadata.language_info = {"name": "python", "version": "3.12.1", "file_extension": ".py"}
+    body.cells[0].source += edit
+    nbformat.write(body, file)
+
+
+def test_an_executed_chapter_differs_by_what_was_edited(repository):
+    """Saved as it is, it does not differ; its commit changes the one cell, and keeps all ids."""
+    chapter = repository / "book" / "table4_ablation.ipynb"
+    git(repository, "commit", "--quiet", "-m", "Chapter")
+    before = git(repository, "show", "HEAD:book/table4_ablation.ipynb")
+    executed_and_saved(chapter, edit="")
+    assert "many numbers" in chapter.read_text()
+    assert git(repository, "diff") == ""
+    executed_and_saved(chapter, edit=" And more.")
+    changed = [line for line in git(repository, "diff").splitlines() if line[:1] in "+-"]
+    assert len(changed) == 4  # the two names of the file, the line as it was and as it is
+    git(repository, "commit", "--quiet", "-am", "More")
+    after = git(repository, "show", "HEAD:book/table4_ablation.ipynb")
+    assert [cell["id"] for cell in json.loads(after)["cells"]] == [
+        cell["id"] for cell in json.loads(before)["cells"]
+    ]
+    assert "And more." in after
+    assert "many numbers" not in after
+
+
+def test_the_hook_cleans_what_the_filter_would(repository):
+    strip = shlex.split(HOOKS["nbstripout"]["entry"])
+    clean = git(repository, "config", "filter.nbstripout.clean").strip()
+    assert shlex.split(clean) == strip
+    assert "--keep-id" in strip
+
+
+@pytest.mark.parametrize("file", sorted((PROJECT / "book").glob("*.ipynb")), ids=lambda f: f.stem)
+def test_chapters_are_stored_as_jupyter_saves_them(file):
+    """Or the first save would change what nobody edited."""
+    body = nbformat.read(file, as_version=nbformat.NO_CONVERT)
+    assert file.read_text() == nbformat.writes(body).rstrip("\n") + "\n"
+    assert "language_info" not in body.metadata
+    assert body.metadata.kernelspec.display_name == "Python 3 (ipykernel)"
+
+
+def test_make_lab_runs_as_root_and_in_containers():
+    recipe = make("--dry-run", "lab").stdout
+    assert "--allow-root" in recipe
+    assert "/.dockerenv" in recipe
+    assert "pre-commit install" in recipe
+
+
+def test_make_smoke_has_a_store_of_its_own():
+    env = {"SNT_STORE": "/somebody/else"}
+    recipe = make("--dry-run", "smoke", **env).stdout
+    assert f"SNT_STORE={PROJECT}/_build/smoke/store" in recipe
+    assert "/somebody/else" not in recipe
+    assert "data/records" not in recipe
 
 
 def test_citation_is_whole():

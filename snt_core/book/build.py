@@ -10,15 +10,18 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from snt_core.book.chapters import Chapter, chapters
+from snt_core.book.chapters import Chapter, chapters, require_valid
 from snt_core.book.execution import execute_all, verify_executed
+from snt_core.book.request import edition
+from snt_core.common.documents import read_yaml
 from snt_core.common.errors import UserError
-from snt_core.common.files import PROJECT, store_dir
+from snt_core.common.files import PROJECT, require_writable, store_dir
+from snt_core.paper.artefacts import artefacts
 from snt_core.paper.profiles import PUBLISHED
 
 
@@ -63,6 +66,33 @@ def _alone(place: Path) -> Iterator[None]:
 # execution ----------------------------------------------------------------------------------
 
 
+def require_buildable(project: Path = PROJECT) -> list[Chapter]:
+    """Return the book's chapters, once all that a build reads first has been looked at.
+
+    Raises:
+        UserError: table of contents, configuration or a notebook is damaged, or `_build` cannot
+            be written.
+    """
+    which = chapters(project)
+    if not which:
+        raise UserError(f"_toc.yml of {project} lists no notebook, so there is nothing to build")
+    for chapter in which:
+        require_valid(chapter.file)
+    _configuration(project)
+    require_writable("the output folder", project / "_build")
+    return which
+
+
+def _configuration(project: Path) -> dict[str, Any]:
+    """Return `_config.yml` with execution switched off: papermill has done it."""
+    file = project / "_config.yml"
+    config = read_yaml(file)
+    if not isinstance(config, dict) or not isinstance(config.setdefault("execute", {}), dict):
+        raise UserError(f"{file} is no configuration; it needs entries such as 'title: TEXT'")
+    config["execute"]["execute_notebooks"] = "off"
+    return config
+
+
 def _execute_changed(
     project: Path,
     executed: Path,
@@ -71,20 +101,29 @@ def _execute_changed(
     notify: Callable[[str], None],
 ) -> dict[Chapter, Path]:
     """Return every chapter's executed notebook; only those whose inputs changed are run."""
-    which = chapters(project)
-    if not which:
-        raise UserError(f"_toc.yml of {project} lists no notebook, so there is nothing to build")
-    shared = _shared_inputs(project)
-    keys = {chapter: _key(chapter, parameters, shared) for chapter in which}
+    which = require_buildable(project)
+    keys, given = chapter_keys(parameters, project), _given(which, parameters)
     stale = [c for c in which if _stored_key(executed / f"{c.name}.ipynb") != keys[c]]
     notify(f"{len(which)} chapters, {len(stale)} to execute")
     for chapter in stale:  # or a key would outlive the notebook that it vouches for
         (executed / f"{chapter.name}.key").unlink(missing_ok=True)
-    done = execute_all(stale, executed, parameters, workers, notify=notify) if stale else {}
+    own = {c.name: given[c] for c in stale}
+    done = execute_all(stale, executed, {}, workers, own=own, notify=notify) if stale else {}
     for chapter in stale:
         verify_executed(done[chapter.name])
-        done[chapter.name].with_suffix(".key").write_text(keys[chapter])
+        done[chapter.name].with_suffix(".key").write_text(keys[chapter], encoding="utf-8")
     return {chapter: executed / f"{chapter.name}.ipynb" for chapter in which}
+
+
+def _given(
+    which: Iterable[Chapter], parameters: Mapping[str, Any]
+) -> dict[Chapter, dict[str, Any]]:
+    """Return what each chapter is executed with, at a profile that it is offered at."""
+    given = {chapter: dict(parameters) for chapter in which}
+    for chapter in given:
+        if chapter.artefact in artefacts() and "profile" in parameters:
+            given[chapter] |= edition(chapter, parameters["profile"])
+    return given
 
 
 def _shared_inputs(project: Path) -> str:
@@ -115,13 +154,13 @@ def _key(chapter: Chapter, parameters: Mapping[str, Any], shared: str) -> str:
 
 def _stored_key(executed: Path) -> str | None:
     key = executed.with_suffix(".key")
-    return key.read_text() if key.exists() and executed.exists() else None
+    return key.read_text(encoding="utf-8") if key.exists() and executed.exists() else None
 
 
 def chapter_keys(parameters: Mapping[str, Any], project: Path = PROJECT) -> dict[Chapter, str]:
     """Return a digest of all that each chapter shows, executed with `parameters`."""
-    shared = _shared_inputs(project)
-    return {chapter: _key(chapter, parameters, shared) for chapter in chapters(project)}
+    given, shared = _given(chapters(project), parameters), _shared_inputs(project)
+    return {chapter: _key(chapter, given[chapter], shared) for chapter in given}
 
 
 def stale_chapters(
@@ -139,13 +178,12 @@ def _stage(project: Path, executed: Mapping[Chapter, Path], source: Path) -> Pat
     """Copy the book's sources, with the executed chapters in them and execution switched off."""
     import yaml
 
+    config = _configuration(project)
     shutil.rmtree(source, ignore_errors=True)
     leave = shutil.ignore_patterns("*.ipynb", ".ipynb_checkpoints")
     shutil.copytree(project / "book", source / "book", ignore=leave)
     shutil.copy(project / "_toc.yml", source)
-    config = yaml.safe_load((project / "_config.yml").read_text())
-    config["execute"]["execute_notebooks"] = "off"
-    (source / "_config.yml").write_text(yaml.safe_dump(config))
+    (source / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
     for chapter, file in executed.items():
         verify_executed(file)
         shutil.copy(file, source / chapter.file.relative_to(project))
@@ -158,7 +196,7 @@ def _render(source: Path, place: Path, notify: Callable[[str], None]) -> Path:
     shutil.rmtree(output, ignore_errors=True)
     run_main = "from jupyter_book.cli.main import main; main()"
     options = ["--path-output", str(output), "--all", "-n", "-W", "--keep-going"]
-    with log.open("w") as file:
+    with log.open("w", encoding="utf-8") as file:
         code = subprocess.run(
             [sys.executable, "-c", run_main, "build", str(source), *options],
             stdout=file,
@@ -168,7 +206,7 @@ def _render(source: Path, place: Path, notify: Callable[[str], None]) -> Path:
         ).returncode
     html = output / "_build" / "html"
     if code or not (html / "index.html").exists():
-        complaints = _complaints(log.read_text())
+        complaints = _complaints(log.read_text(encoding="utf-8", errors="replace"))
         for line in complaints[-10:]:
             notify(line)
         raise UserError(f"the book did not build: {complaints[0]} (log: {log})")

@@ -6,15 +6,16 @@ are checked before anything runs.
 
 from __future__ import annotations
 
-import ast
-import json
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from snt_core.common.documents import read_json, read_yaml
 from snt_core.common.errors import UserError, unknown
-from snt_core.common.files import PROJECT
+from snt_core.common.files import PROJECT, checkout
+from snt_core.common.parameters import Parameter, declared, misspelt, typed
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,10 @@ class Chapter:
         """`table4` of `table4_ablation`: what users type."""
         return self.name.split("_")[0]
 
-
-@dataclass(frozen=True)
-class Parameter:
-    """One line of a chapter's `parameters` cell: `name: annotation = default  # comment`."""
-
-    name: str
-    annotation: str
-    default: Any
-    comment: str
+    @property
+    def subject(self) -> str:
+        """What errors call it: as its one call does, which knows no file."""
+        return self.artefact or self.name
 
 
 # which chapters there are -------------------------------------------------------------------
@@ -49,11 +45,12 @@ def chapters(project: Path = PROJECT) -> list[Chapter]:
     """Return the notebooks that `_toc.yml` lists, in its order. Markdown pages are no chapters.
 
     Raises:
-        UserError: a page that is listed does not exist.
+        UserError: `_toc.yml` is no table of contents, a page that it lists does not exist, or a
+            notebook is damaged.
     """
-    import yaml
-
-    pages = list(_pages(yaml.safe_load((project / "_toc.yml").read_text())))
+    if project == PROJECT:
+        checkout("the book's chapters")
+    pages = _pages(project / "_toc.yml")
     for page in pages:
         if not any((project / f"{page}{kind}").exists() for kind in (".ipynb", ".md")):
             raise UserError(f"_toc.yml lists '{page}', but there is no {page}.ipynb or {page}.md")
@@ -70,13 +67,18 @@ def find(name: str, project: Path = PROJECT) -> Chapter:
     raise unknown("chapter", name, [chapter.name for chapter in known])
 
 
-def _pages(node: Any) -> list[str]:
-    """Return every page of a table of contents or a branch of it, in reading order."""
-    if isinstance(node, list):
-        return [page for branch in node for page in _pages(branch)]
-    own = [node[key] for key in ("root", "file") if key in node]
-    below = [node[key] for key in ("parts", "chapters", "sections") if key in node]
-    return own + _pages(below)
+def _pages(toc: Path) -> list[str]:
+    """Return every page of a table of contents, in reading order."""
+    from sphinx_external_toc.parsing import MalformedError, parse_toc_data  # Jupyter Book's own
+
+    try:
+        pages = parse_toc_data(read_yaml(toc) or {})
+    except (MalformedError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{toc} is no table of contents ({error}); it needs 'root: PAGE', then 'parts:' or "
+            f"'chapters:' with entries '- file: PAGE'"
+        ) from error
+    return [str(page) for page in pages]
 
 
 def _chapter(file: Path) -> Chapter:
@@ -85,91 +87,77 @@ def _chapter(file: Path) -> Chapter:
 
 
 def read_notebook(file: Path) -> dict[str, Any]:
-    """Return the JSON of a notebook. Raises UserError if it is none."""
+    """Return the JSON of a notebook. Raises UserError if it is none, or a damaged one."""
+    notebook = read_json(file)
     try:
-        notebook: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return notebook
-    except json.JSONDecodeError as error:
-        raise UserError(f"{file} is not a notebook: {error}") from error
+        whole = isinstance(notebook["metadata"].get("snt", {}), dict) and all(
+            isinstance(cell["metadata"], dict)
+            and cell["cell_type"] in ("code", "markdown", "raw")
+            and isinstance("".join(cell["source"]), str)
+            and (cell["cell_type"] != "code" or isinstance(cell["outputs"], list))
+            for cell in notebook["cells"]
+        )
+    except (TypeError, KeyError, AttributeError):
+        whole = False
+    if not whole or notebook.get("nbformat") != 4:
+        raise UserError(
+            f"{file} is not a notebook of format 4, or a damaged one; restore it from git, or save "
+            f"it again in JupyterLab"
+        )
+    return dict(notebook)
+
+
+def require_valid(file: Path) -> None:
+    """Raise UserError where a notebook breaks a rule of its format, before a kernel starts."""
+    import nbformat
+
+    notebook = nbformat.from_dict(read_notebook(file))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a missing id is mended on the way
+            nbformat.validate(notebook)
+    except nbformat.ValidationError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{file} is a damaged notebook ({reason}); restore it from git, or save it again in "
+            f"JupyterLab"
+        ) from error
 
 
 # parameters ---------------------------------------------------------------------------------
 
 
 def parameters(chapter: Chapter) -> dict[str, Parameter]:
-    """Return what the chapter can be given: the assignments of its cell tagged `parameters`."""
-    import papermill
+    """Return what the chapter can be given: the assignments of its cell tagged `parameters`.
 
-    found = papermill.inspect_notebook(str(chapter.file))
-    return {
-        name: Parameter(
-            name=name,
-            annotation=about["inferred_type_name"],
-            default=ast.literal_eval(about["default"]),
-            comment=about["help"],
+    Raises UserError unless there is one such cell, whose every line declares a typed parameter.
+    """
+    cells = read_notebook(chapter.file)["cells"]
+    tagged = [
+        cell
+        for cell in cells
+        if cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", ())
+    ]
+    if len(tagged) != 1:
+        raise UserError(
+            f"{chapter.file} has {len(tagged)} code cells tagged 'parameters'; tag the one that "
+            f"declares profile, seeds and store"
         )
-        for name, about in found.items()
-    }
+    return declared("".join(tagged[0]["source"]), f"the parameters cell of {chapter.file}")
 
 
-def check(
-    chapter: Chapter, given: Mapping[str, Any], profiles: Sequence[str] = ()
-) -> dict[str, Any]:
+def check(chapter: Chapter, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return `given` ("0,1" for a `list[int]`) as values of the types that the chapter declares.
 
     Args:
         given: strings from a command line, or values that have their type already.
-        profiles: what `profile` may be, besides its default; empty for anything.
 
     Raises:
         UserError: no such parameter, or a value of another type.
     """
     known = parameters(chapter)
-    checked = {}
-    for name, value in given.items():
-        if name not in known:
-            raise unknown(f"parameter of {chapter.name}", name, known)
-        checked[name] = _typed(chapter, known[name], value)
-    if profiles and "profile" in checked:
-        allowed = dict.fromkeys([*profiles, known["profile"].default])
-        if checked["profile"] not in allowed:
-            raise unknown("profile", checked["profile"], allowed)
-    return checked
-
-
-def _bool(text: str) -> bool:
-    return {"true": True, "false": False}[text.lower()]
-
-
-# how a parameter's text is read, what to call it in an error, and an example
-_READ: dict[str, tuple[Callable[[str], Any], str, str]] = {
-    "str": (str, "text", "name"),
-    "int": (int, "a whole number", "3"),
-    "float": (float, "a number", "0.1"),
-    "bool": (_bool, "true or false", "true"),
-    "list[str]": (str, "names", "a,b"),
-    "list[int]": (int, "whole numbers", "0,1,2"),
-    "list[float]": (float, "numbers", "0.1,0.5"),
-}
-
-
-def _typed(chapter: Chapter, parameter: Parameter, value: Any) -> Any:
-    read, kind, example = _READ[parameter.annotation]
-    is_list = parameter.annotation.startswith("list")
-    items = _items(value) if is_list else [str(value)]
-    try:
-        values = [read(item) for item in items]
-    except (ValueError, KeyError) as error:
-        raise UserError(
-            f"{chapter.name} takes {kind} for {parameter.name}, not '{value}'"
-            f" (write {parameter.name}={example})"
-        ) from error
-    return values if is_list else values[0]
-
-
-def _items(value: Any) -> list[str]:
-    """Return the texts of a list, written `0,1` or `[0, 1]` or given as a list."""
-    if not isinstance(value, str):
-        return [str(item) for item in value]
-    inside = value.strip().removeprefix("[").removesuffix("]")
-    return [item.strip().strip("'\"") for item in inside.split(",") if inside.strip()]
+    misspelt(chapter.subject, given, known)
+    return {
+        name: typed(chapter.subject, name, known[name].annotation, value)
+        for name, value in given.items()
+    }

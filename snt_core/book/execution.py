@@ -7,10 +7,11 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
+from types import MappingProxyType
 from typing import Any
 
 from snt_core.book.chapters import Chapter, read_notebook
@@ -20,18 +21,40 @@ from snt_core.common.files import atomic_write
 KERNEL = "python3"
 
 
+class _Told:
+    """A file of what a kernel writes to standard error: `notify` gets the lines of ours in it."""
+
+    def __init__(self, notify: Callable[[str], None]) -> None:
+        self.notify = notify
+
+    def write(self, text: str) -> None:
+        for line in text.splitlines():
+            if line.startswith("snt: "):
+                self.notify(line.removeprefix("snt: "))
+
+    def flush(self) -> None:
+        """Do nothing: a line is told when it comes."""
+
+
 def execute(
-    chapter: Chapter, output: Path, parameters: Mapping[str, Any], *, cwd: Path | None = None
+    chapter: Chapter,
+    output: Path,
+    parameters: Mapping[str, Any],
+    *,
+    cwd: Path | None = None,
+    notify: Callable[[str], None] = lambda line: None,
 ) -> Path:
-    """Run `chapter` from top to bottom with `parameters` (from `check`) and write it to `output`.
+    """Run `chapter` from top to bottom with `parameters` (see `request`), writing to `output`.
 
     Args:
         cwd: where its kernel runs; the notebook's own folder if not given.
+        notify: gets what the chapter tells of its runs (see `selection.say`), as it does.
 
     Raises:
         UserError: a cell failed; how far it came is beside `output`, as `*.failed.ipynb`.
     """
     import papermill
+    from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
@@ -42,8 +65,8 @@ def execute(
     failed = output.with_suffix(".failed.ipynb")
     try:
         # Through sockets in a folder of its own: kernels that start at once in several processes
-        # may pick the same TCP port.
-        with TemporaryDirectory() as sockets:
+        # may pick the same TCP port. A socket's path has 107 characters at most.
+        with TemporaryDirectory(dir="/tmp" if len(gettempdir()) > 80 else None) as sockets:
             transport = {"transport": "ipc", "ip": f"{sockets}/kernel"}
             papermill.execute_notebook(
                 chapter.file.resolve(),
@@ -52,11 +75,14 @@ def execute(
                 kernel_name=KERNEL,
                 cwd=(cwd or chapter.file.parent).resolve(),
                 progress_bar=sys.stderr.isatty(),
+                stderr_file=_Told(notify),
                 extra_arguments=["--log-level=CRITICAL"],  # failures are told below, in one line
                 config=Config(KernelManager=transport),
             )
     except PapermillExecutionError as error:
         reason = (error.evalue.strip().splitlines() or [""])[-1]
+        if error.ename == UserError.__name__:  # a whole sentence, of what was given
+            raise UserError(f"{reason} (see {failed})") from error
         raise UserError(
             f"{chapter.name} failed in cell {error.cell_index}: {error.ename}: {reason}"
             f" (see {failed})"
@@ -64,6 +90,11 @@ def execute(
     except DeadKernelError as error:
         raise UserError(
             f"{chapter.name} failed: its kernel died, out of memory perhaps (see {failed})"
+        ) from error
+    except NoSuchKernel as error:
+        raise UserError(
+            f"there is no Jupyter kernel '{KERNEL}' in this environment; 'make book' makes it, as "
+            f"does 'python -m ipykernel install --sys-prefix --name {KERNEL}'"
         ) from error
     notebook = _without_paths(read_notebook(failed), chapter)
     atomic_write(output, (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode())
@@ -77,13 +108,15 @@ def execute_all(
     parameters: Mapping[str, Any],
     workers: int,
     *,
+    own: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     cwd: Path | None = None,
     notify: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Path]:
     """Run several chapters in `workers` processes; `{name: outdir/name.ipynb}`.
 
     Each kernel computes with one thread, so that `workers` of them share the machine without
-    slowing each other down. `notify` gets a line as each chapter ends.
+    slowing each other down. `own` has a chapter's parameters, by its name, where they are others.
+    `notify` gets a line as each chapter ends.
 
     Raises:
         UserError: some failed; the others were run and written all the same.
@@ -95,7 +128,9 @@ def execute_all(
     pool = ProcessPoolExecutor(max(1, workers), get_context("spawn"), initializer=_one_thread)
     with pool:
         jobs = {
-            pool.submit(execute, c, outdir / f"{c.name}.ipynb", parameters, cwd=cwd): c.name
+            pool.submit(
+                execute, c, outdir / f"{c.name}.ipynb", own.get(c.name, parameters), cwd=cwd
+            ): c.name
             for c in which
         }
         for job in as_completed(jobs):
@@ -106,6 +141,11 @@ def execute_all(
             except UserError as error:
                 failures[name] = error
                 notify(f"{name}: failed")
+            except BrokenExecutor:
+                failures[name] = UserError(
+                    f"{name} or a chapter beside it was killed from outside, out of memory "
+                    f"perhaps; start again with fewer --workers"
+                )
     if failures:
         raise UserError("; ".join(str(failures[c.name]) for c in which if c.name in failures))
     return done
@@ -119,9 +159,9 @@ def verify_executed(file: Path) -> None:
     for index, cell in enumerate(read_notebook(file)["cells"]):
         if cell["cell_type"] != "code" or not "".join(cell["source"]).strip():
             continue
-        if cell["execution_count"] is None:
+        if cell.get("execution_count") is None:
             raise UserError(f"cell {index} of {file} was never executed; execute the chapter")
-        if any(output["output_type"] == "error" for output in cell["outputs"]):
+        if any(output.get("output_type") == "error" for output in cell["outputs"]):
             raise UserError(f"cell {index} of {file} left an error; mend the chapter")
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import keyword
 import re
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from snt_core.book.chapters import chapters
+from snt_core.common.documents import read_text
 from snt_core.common.errors import UserError
-from snt_core.common.files import PROJECT, atomic_write
+from snt_core.common.files import PROJECT, atomic_write, checkout, require_writable
 
 TEMPLATE = Path(__file__).parent / "template" / "artefact.txt"
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -46,7 +48,11 @@ def create(name: str, project: Path = PROJECT) -> list[Path]:
             f"'{name}' is no name for a chapter: use small letters, digits and underscores, "
             f"such as figure8_depth"
         )
+    if project == PROJECT:
+        checkout("a new chapter")
     artefact = name.split("_")[0]
+    if keyword.iskeyword(artefact):
+        raise UserError(f"'{artefact}' of '{name}' is a word of Python; choose another name")
     title = " ".join(name.split("_")).capitalize()
     notebook = project / "book" / f"{name}.ipynb"
     module = project / "snt_core" / "paper" / f"{artefact}.py"
@@ -55,10 +61,12 @@ def create(name: str, project: Path = PROJECT) -> list[Path]:
             raise UserError(f"{path} exists; choose another name than '{name}'")
     if artefact in (chapter.short for chapter in chapters(project)):
         raise UserError(f"there is a chapter of {artefact} already; choose another name")
+    for path in (notebook, module, project / "_toc.yml"):
+        require_writable("the folder", path.parent)
     imports = ", ".join(sorted([artefact, "looks"]))  # as the linter of notebooks wants them
     words = {"artefact": artefact, "title": title, "imports": imports}
     contents = _with_entry(project / "_toc.yml", name)
-    atomic_write(module, Template(TEMPLATE.read_text()).substitute(words).encode())
+    atomic_write(module, Template(TEMPLATE.read_text(encoding="utf-8")).substitute(words).encode())
     atomic_write(notebook, _notebook(words).encode())
     atomic_write(project / "_toc.yml", contents.encode())
     return [module, notebook, project / "_toc.yml"]
@@ -66,7 +74,7 @@ def create(name: str, project: Path = PROJECT) -> list[Path]:
 
 def _with_entry(toc: Path, name: str) -> str:
     """The table of contents with the chapter behind the last of its first part."""
-    lines = toc.read_text().splitlines(keepends=True)
+    lines = read_text(toc).splitlines(keepends=True)
     entries = [i for i, line in enumerate(lines) if re.match(r"\s*- file: ", line)]
     if not entries:
         raise UserError(f"{toc} lists no chapter; add '- file: book/{name}' by hand")
@@ -106,7 +114,8 @@ def _notebook(words: dict[str, str]) -> str:
     kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
     metadata = {"kernelspec": kernel, "snt": {"label": title, "artefact": artefact}}
     body = {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
-    return json.dumps(body, indent=1, ensure_ascii=False) + "\n"
+    # as Jupyter writes it, so that the first save changes nothing else
+    return json.dumps(body, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def _markdown(source: str) -> dict[str, Any]:

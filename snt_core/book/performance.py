@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from snt_core.common.documents import read_json
 from snt_core.common.errors import UserError
 from snt_core.paper.looks import COLOURS, canvas
 
@@ -29,7 +29,7 @@ def benchmarks(folder: Path) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     for file in sorted(folder.glob("results/*.json")):
-        rows += json.loads(file.read_text())
+        rows += read_json(file)
     if not rows:
         raise UserError(f"no results in {folder / 'results'}; run 'make bench'")
     frame = pd.DataFrame(rows)

@@ -6,23 +6,89 @@ import os
 import tempfile
 from pathlib import Path
 
+from snt_core.common.errors import UserError
+
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-def _folder(variable: str, default: Path) -> Path:
-    return Path(os.environ.get(variable) or default).expanduser().resolve()
+def checkout(what: str = "this") -> Path:
+    """Return the project's folder.
+
+    Raises:
+        UserError: the package was installed without it, and `what` needs what lies there.
+    """
+    if not any((PROJECT / name).is_file() for name in ("pyproject.toml", "_toc.yml")):
+        raise UserError(
+            f"{what} needs the project's files, and snt_core was installed without them in "
+            f"{PROJECT}; clone the repository and use 'make book' or 'pip install -e .' in it"
+        )
+    return PROJECT
+
+
+def place(what: str, text: str | Path) -> Path:
+    """Return the path that a user wrote, absolute and with `~` replaced.
+
+    Raises UserError for one that no file can have; `what` names it.
+    """
+    try:
+        path = Path(text).expanduser().resolve()
+        path.exists()  # a name that is too long is told here
+    except OSError as error:
+        raise UserError(f"{what} is '{text}': {(error.strerror or str(error)).lower()}") from error
+    except (RuntimeError, ValueError) as error:  # no such user, a null character
+        raise UserError(f"{what} is '{text}', which is no path: {error}") from error
+    return path
+
+
+def named_folder(what: str, text: str | Path) -> Path:
+    """Return a folder that a user named, whether it exists or not.
+
+    Raises UserError where something else is there, or stands in its way.
+    """
+    path = place(what, text)
+    there = _nearest(path)
+    if not there.is_dir():
+        raise UserError(f"{what} is '{text}', but {there} is a file; name a folder")
+    if not os.access(there, os.R_OK | os.X_OK):
+        raise UserError(f"{what} is '{text}', but {there} may not be read; change its rights")
+    return path
+
+
+def require_writable(what: str, path: Path) -> None:
+    """Raise UserError unless the folder `path`, or the one it would be made in, takes files."""
+    there = _nearest(path)
+    try:
+        # by trying: rights say nothing to root, nor of a file system that is read-only
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(
+            f"{what} {path} cannot be written ({there}: {reason}); name another place"
+        ) from error
+
+
+def _nearest(path: Path) -> Path:
+    """Return the path itself, or the nearest one above it that exists."""
+    return next(p for p in (path, *path.parents) if p.exists())
+
+
+def _folder(variable: str, default: str) -> Path:
+    if value := os.environ.get(variable):
+        return named_folder(variable, value)
+    return (checkout(f"a command without {variable}") / default).resolve()
 
 
 def pin_environment() -> None:
     """Make the folders that the environment names absolute, for kernels that run elsewhere."""
     for variable in ("SNT_DATA_DIR", "SNT_CACHE_DIR", "SNT_STORE"):
         if value := os.environ.get(variable):
-            os.environ[variable] = str(Path(value).expanduser().resolve())
+            os.environ[variable] = str(named_folder(variable, value))
 
 
 def data_dir() -> Path:
     """Return where data sets are looked for: `SNT_DATA_DIR`, else the project's `data/`."""
-    return _folder("SNT_DATA_DIR", PROJECT / "data")
+    return _folder("SNT_DATA_DIR", "data")
 
 
 def checkpoint_file(name: str) -> Path | None:
@@ -33,17 +99,17 @@ def checkpoint_file(name: str) -> Path | None:
 
 def cache_dir() -> Path:
     """Return where decoded data sets are kept: `SNT_CACHE_DIR`, else `data/cache`."""
-    return _folder("SNT_CACHE_DIR", PROJECT / "data" / "cache")
+    return _folder("SNT_CACHE_DIR", "data/cache")
 
 
 def store_dir() -> Path:
     """Return where records and weights lie: `SNT_STORE`, else the project's `data/`."""
-    return _folder("SNT_STORE", PROJECT / "data")
+    return _folder("SNT_STORE", "data")
 
 
 def paper_dir() -> Path:
     """Return the folder of the paper's own numbers and claims."""
-    return PROJECT / "data" / "paper"
+    return checkout("the paper's numbers") / "data" / "paper"
 
 
 def atomic_write(path: Path, content: bytes) -> None:

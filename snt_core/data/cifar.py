@@ -12,14 +12,19 @@ import io
 import pickle
 import socket
 import tempfile
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from snt_core.common.errors import UserError
+from snt_core.data.facts import FACTS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -80,28 +85,98 @@ def read(name: str, root: Path) -> dict[str, Arrays]:
     return {part: _pickles(folder, getattr(layout, part), layout) for part in ("train", "test")}
 
 
+def inspect(name: str, root: Path) -> None:
+    """Raise UserError where `read` would fail, as far as a glance tells: no image is decoded.
+
+    Of parquet the columns and the number of rows are looked at, of the originals the MD5 sums;
+    where neither is there, whether the archive can be reached.
+    """
+    layout = LAYOUTS[name]
+    if list((root / name).glob("train-*.parquet")):
+        parts = {part: _files(root / name, part) for part in ("train", "test")}
+        for part, files in parts.items():
+            rows = sum(_rows(file, layout) for file in files)
+            if rows != (expected := getattr(FACTS[name], part)):
+                raise UserError(
+                    f"{root / name}/{part}-*.parquet hold {rows} images; expected {expected}: "
+                    f"fetch the files again"
+                )
+    elif (root / layout.folder).is_dir():
+        for file, md5 in (layout.train | layout.test).items():
+            _original(root / layout.folder / file, md5)
+    else:
+        request = urllib.request.Request(ARCHIVES + layout.archive, method="HEAD")
+        try:
+            with urllib.request.urlopen(request, timeout=5):
+                pass
+        except OSError as error:
+            raise _missing(name, layout, root, error) from error
+
+
 def _decode(content: bytes) -> np.ndarray:
     from PIL import Image
 
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
 
 
-def _parquet(folder: Path, part: str, layout: Layout) -> Arrays:
-    import pyarrow.parquet as pq
-
+def _files(folder: Path, part: str) -> list[Path]:
     files = sorted(folder.glob(f"{part}-*.parquet"))
     if not files:
         raise UserError(f"{folder} has no {part}-*.parquet; put the data set's other files there")
+    return files
+
+
+def _rows(file: Path, layout: Layout) -> int:
+    """Return how many images a parquet file holds, by its footer."""
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(file) as opened:
+            _check_columns(file, opened.schema_arrow, layout)
+            return int(opened.metadata.num_rows)
+    except (OSError, ValueError) as error:  # pyarrow's errors are of these kinds
+        raise _unreadable(file, error) from error
+
+
+def _check_columns(file: Path, schema: pa.Schema, layout: Layout) -> None:
+    """Raise UserError unless there are images as the Hub stores them, and labels."""
+    import pyarrow as pa
+
+    def kind(column: str) -> Any:
+        return schema.field(column).type if column in schema.names else None
+
+    image, label = kind("img"), kind(layout.parquet_label)
+    if not (image and pa.types.is_struct(image) and image.get_field_index("bytes") >= 0):
+        raise UserError(
+            f"{file} has no column 'img' of structs with 'bytes' (columns: "
+            f"{', '.join(schema.names) or 'none'}); fetch the Hugging Face Hub's own files"
+        )
+    if not (label and pa.types.is_integer(label)):
+        raise UserError(
+            f"{file} has no column '{layout.parquet_label}' of whole numbers (columns: "
+            f"{', '.join(schema.names)}); fetch the Hugging Face Hub's own files"
+        )
+
+
+def _unreadable(file: Path, error: Exception) -> UserError:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return UserError(f"{file} cannot be read ({reason}); fetch it again")
+
+
+def _parquet(folder: Path, part: str, layout: Layout) -> Arrays:
+    import pyarrow.parquet as pq
+
     images, labels = [], []
-    for file in files:
+    for file in _files(folder, part):
+        _rows(file, layout)
         try:
             table = pq.read_table(file, columns=["img", layout.parquet_label])
             column = table.column("img").combine_chunks().field("bytes").to_pylist()
             with ThreadPoolExecutor() as pool:
                 images.append(np.stack(list(pool.map(_decode, column, chunksize=1024))))
             labels.append(table.column(layout.parquet_label).to_numpy())
-        except (OSError, KeyError, ValueError) as error:  # pyarrow's errors are of these kinds
-            raise UserError(f"{file} cannot be read ({error}); fetch it again") from error
+        except Exception as error:  # whatever a decoder makes of bytes that are no image
+            raise _unreadable(file, error) from error
     try:
         return np.concatenate(images), np.concatenate(labels)
     except ValueError as error:
@@ -130,15 +205,20 @@ class _ArraysOnly(pickle.Unpickler):
 def _pickles(folder: Path, files: dict[str, str], layout: Layout) -> Arrays:
     images, labels = [], []
     for file, md5 in files.items():
-        path = folder / file
-        content = path.read_bytes() if path.is_file() else b""
-        if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
-            raise UserError(f"{path} is missing or not the original (MD5 differs); fetch it again")
+        content = _original(folder / file, md5)
         batch = _ArraysOnly(io.BytesIO(content), encoding="latin1").load()
         # a row holds the red, the green and the blue map of an image, one after the other
         images.append(np.asarray(batch["data"]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
         labels.append(np.asarray(batch[layout.pickle_label]))
     return np.ascontiguousarray(np.concatenate(images)), np.concatenate(labels)
+
+
+def _original(path: Path, md5: str) -> bytes:
+    """Return the content of an original file. Raises UserError if it is another."""
+    content = path.read_bytes() if path.is_file() else b""
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+        raise UserError(f"{path} is missing or not the original (MD5 differs); fetch it again")
+    return content
 
 
 def _download(name: str, layout: Layout, root: Path) -> None:
@@ -156,10 +236,15 @@ def _download(name: str, layout: Layout, root: Path) -> None:
             )
             (Path(aside) / layout.folder).rename(root / layout.folder)
     except (OSError, RuntimeError) as error:
-        raise UserError(
-            f"{name} is not in {root} and its download failed ({error}); set SNT_DATA_DIR to a "
-            f"folder with {name}/train-*.parquet (Hugging Face layout) or {layout.folder}/ "
-            f"(torchvision's), or connect to the network to have it downloaded"
-        ) from error
+        raise _missing(name, layout, root, error) from error
     finally:
         socket.setdefaulttimeout(before)
+
+
+def _missing(name: str, layout: Layout, root: Path, error: Exception) -> UserError:
+    reason = (str(getattr(error, "reason", error)) or type(error).__name__).splitlines()[0]
+    return UserError(
+        f"{name} is not in {root} and its download failed ({reason}); set SNT_DATA_DIR to a "
+        f"folder with {name}/train-*.parquet (Hugging Face layout) or {layout.folder}/ "
+        f"(torchvision's), or connect to the network to have it downloaded"
+    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from snt_core.common.documents import read_yaml
+from snt_core.common.errors import UserError
 from snt_core.common.files import paper_dir
 
 if TYPE_CHECKING:
@@ -14,9 +16,12 @@ if TYPE_CHECKING:
 @cache
 def claims() -> dict[str, dict[str, Any]]:
     """Return where, says and assertions of each claim, by its id, in the paper's order."""
-    import yaml
-
-    entries = yaml.safe_load((paper_dir() / "claims.yml").read_text(encoding="utf-8"))
+    file = paper_dir() / "claims.yml"
+    entries = read_yaml(file)
+    for number, entry in enumerate(entries if isinstance(entries, list) else [entries], 1):
+        given = set(entry) if isinstance(entry, dict) else set()
+        if lacking := sorted({"id", "where", "says", "assertions"} - given):
+            raise UserError(f"claim {number} of {file} lacks {', '.join(lacking)}; add it")
     return {entry["id"]: entry for entry in entries}
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
 
-from snt_core.common.errors import UserError
 from snt_core.paper.artefacts import artefact, artefacts
+from snt_core.paper.asked import checked
 from snt_core.paper.profiles import BEST_FIRST, PROFILES, PUBLISHED, Profile, profile_named
 from snt_core.runs.identity import record_name
+from snt_core.runs.plan import PlannedRun, in_words, pending, planned_runs
+from snt_core.runs.preflight import preflight
 from snt_core.runs.record import Record
 from snt_core.runs.spec import Spec
 from snt_core.runs.store import Store, open_store
@@ -113,32 +116,37 @@ def reproduce(
     artefact: str,
     *,
     profile: str = PUBLISHED,
-    seeds: Sequence[int] = (),
+    seeds: Sequence[int] | int | str = (),
     store: str = "",
     **options: Any,
 ) -> Selection:
     """Return the records behind one figure or table; what is missing is run first.
 
     A chapter's one call. In "published" what is missing is left out: nothing trains for hours
-    because a page is opened. Only `smoke` stands in, where nothing is there at all.
+    because a page is opened. Only `smoke` stands in, where nothing is there at all. Before anything
+    runs all that was given is checked, and one line says what is there and what will be computed.
 
     Args:
         artefact: "table3", "table4", "figure5", ...
         profile: "smoke", "cifar", "paper", or "published" (see `select`).
-        seeds: which seeds; empty for the profile's own.
+        seeds: which seeds; empty for the profile's own. One alone will do, and so will "0,1", since
+            papermill's command line has no lists.
         store: folder of records and weights; empty for `SNT_STORE` or the project's `data/`.
         options: what the artefact varies, as its `runs` names it.
 
     Raises:
-        UserError: a name, seed or record is wrong. Nothing has run then.
+        UserError: a name, a value, a folder, a data set or a record is wrong. Nothing has run then.
     """
-    if any(not isinstance(seed, int) or seed < 0 for seed in seeds):
-        raise UserError(f"seeds are {list(seeds)}; give whole numbers >= 0, such as [0, 1, 2]")
+    profile, seeds, store, options = checked(
+        artefact, profile=profile, seeds=seeds, store=store, options=options
+    )
     place = open_store(store)
     found = select(artefact, profile, seeds, place, **options).read(place)
     there = {record.spec: record for record in found.records}
-    shown_as_it_is = profile == PUBLISHED and found.profile.verdicts
-    if not shown_as_it_is and (missing := found.missing):
+    missing = [] if is_shown_as_it_is(found, profile) else found.missing
+    preflight(missing, place)
+    say(first_line(found, profile, seeds, planned_runs(missing, place)))
+    if missing:
         from snt_core.runs.runner import run_all  # imports torch: only where something must run
 
         made = run_all(missing, place, profile=found.profile.name)
@@ -146,37 +154,45 @@ def reproduce(
     return replace(found, records=[there[spec] for spec in found.specs if spec in there])
 
 
-def requested(profile: Profile, only: str, seeds: str) -> list[Spec]:
-    """Return the runs that a command line asks for, each once.
+def stand_ins(store: Store) -> list[Spec]:
+    """Return the runs of `smoke` that "published" lacks where nothing better is recorded."""
+    chosen = [select(name, PUBLISHED, (), store) for name in artefacts()]
+    specs = [found.specs for found in chosen if not found.profile.verdicts]
+    return [spec for runs in specs for spec in pending(runs, store)]
 
-    Seed by seed, so that the first seed is whole first.
 
-    Args:
-        only: artefacts or chapters, separated by commas; empty for all.
-        seeds: whole numbers, separated by commas; empty for the profile's.
+def is_shown_as_it_is(found: Selection, profile: str) -> bool:
+    """Whether what has no record is left out: in "published", save where `smoke` stands in."""
+    return profile == PUBLISHED and found.profile.verdicts
 
-    Raises:
-        UserError: no such artefact, or no such number.
+
+def first_line(
+    found: Selection, profile: str, seeds: Sequence[int], todo: Sequence[PlannedRun]
+) -> str:
+    """Return what a chapter says first: profile, what is there, what is computed, how long.
+
+    It also names what was asked for in `profile` and `seeds` and has no effect.
     """
-    which = _seeds(seeds) or profile.seeds
-    names = [_named(name.strip()) for name in only.split(",") if name] or list(artefacts())
-    specs = [
-        spec for seed in which for name in names for spec in artefact(name).runs(profile, [seed])
-    ]
-    return list(dict.fromkeys(specs))
+    part = "".join(f", {key} {_shown(value)}" for key, value in found.options.items())
+    which = ", ".join(map(str, found.seeds))
+    about = f"{found.artefact}{part}: profile {found.profile.name}, seeds {which}"
+    counted = f"{len(found.records)} of {len(found.specs)} records are there"
+    notes = [f"{counted}, nothing is computed"]
+    if todo:
+        notes = [f"{counted}, {len(todo)} to be computed now ({in_words(todo)})"]
+    if profile == PUBLISHED and not found.profile.verdicts:
+        notes.append("nothing better is recorded, so smoke stands in, which proves nothing")
+    elif is_shown_as_it_is(found, profile) and found.missing:
+        notes.append("published leaves out what is missing")
+    if unused := [str(seed) for seed in seeds if seed not in found.seeds]:
+        notes.append(f"seeds {', '.join(unused)} have no records and are left out")
+    return f"{about}: {'; '.join(notes)}"
 
 
-def _named(name: str) -> str:
-    """`table4`, or the name of its chapter `table4_ablation`."""
-    short = name.split("_")[0]
-    return short if short in artefacts() else name
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _seeds(text: str) -> tuple[int, ...]:
-    try:
-        seeds = tuple(int(part) for part in text.split(",") if part.strip())
-    except ValueError:
-        seeds = (-1,)
-    if any(seed < 0 for seed in seeds):
-        raise UserError(f"--seeds is '{text}'; give whole numbers >= 0, such as 0,1,2")
-    return seeds
+def say(line: str) -> None:
+    """Tell whoever runs a chapter, not those who read it: pages leave standard error out."""
+    print(f"snt: {line}", file=sys.stderr, flush=True)

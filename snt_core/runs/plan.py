@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from snt_core.runs.identity import record_name, run_id
@@ -85,3 +85,21 @@ def _planned(spec: Spec, pace: float | None, store: Store) -> PlannedRun:
     resumes_at = store.progress(spec) if store.is_begun(spec) else 0.0
     seconds = None if pace is None else pace * spec.work() * (1 - resumes_at)
     return PlannedRun(spec, seconds, resumes_at)
+
+
+def in_words(todo: Sequence[PlannedRun]) -> str:
+    """Return how long planned runs take, as far as like ones were timed here."""
+    known = [step.seconds for step in todo if step.seconds is not None]
+    rest = len(todo) - len(known)
+    text = f"{clock(sum(known))} of work on one core" if known else ""
+    if rest:
+        kinds = "1 run of a kind" if rest == 1 else f"{rest} runs of kinds"
+        text += f"{' and ' if known else ''}{kinds} never timed here"
+    return text
+
+
+def clock(seconds: float) -> str:
+    """Return a duration in the unit that suits it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

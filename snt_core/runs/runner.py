@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -45,8 +45,8 @@ def run_all(
     specs = list(specs)
     todo = ranks.from_main(lambda: pending(specs, store))
     if todo:
-        engine = engine or detect()
-        _load_data(todo)
+        load_data(todo)
+        engine = engine or detect()  # compiles kernels, so after all that may be refused
         if ranks.count() > 1:
             for spec in todo:
                 _run_on_ranks(spec, store, engine, profile, report)
@@ -59,7 +59,7 @@ def run_all(
     return [record for record in records if record is not None]
 
 
-def _load_data(todo: Iterable[Spec]) -> None:
+def load_data(todo: Iterable[Spec]) -> None:
     """Find, check and decode every data set first, so that a missing one is told before work."""
     from snt_core.data.load import load
 
@@ -180,7 +180,7 @@ def _in_parallel(
                 done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in done:
                     spec = running.pop(future)
-                    future.result()
+                    _raise_if_killed(future, spec)
                     report(spec, 1.0)
                     hand_out([child for child in waiting if child.net == spec])
                 for spec in running.values():
@@ -191,6 +191,16 @@ def _in_parallel(
             for process in list(pool._processes.values()):
                 process.kill()
             raise
+
+
+def _raise_if_killed(future: Future[None], spec: Spec) -> None:
+    try:
+        future.result()
+    except BrokenExecutor as error:
+        raise UserError(
+            f"{record_name(spec)} or a run beside it was killed from outside, out of memory "
+            f"perhaps; what is finished is kept, start again with fewer --workers"
+        ) from error
 
 
 def _in_worker(spec: Spec, folder: Path, engine: Engine, profile: str) -> None:

@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from snt_core.common.documents import read_json
 from snt_core.common.errors import UserError
-from snt_core.common.files import atomic_write, store_dir
+from snt_core.common.files import atomic_write, named_folder, store_dir
 from snt_core.runs.identity import record_name, run_id
 from snt_core.runs.kinds import spec_class
 from snt_core.runs.record import Record
@@ -66,13 +67,20 @@ class Store:
                 raise ValueError(f"its content belongs to {record.name}")
             return record
         except (ValueError, KeyError, UserError) as error:
-            aside = self.folder / "quarantine" / path.name
-            aside.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, aside)
             raise UserError(
-                f"record {path} cannot be trusted ({error}); it was set aside as {aside}: "
+                f"record {path} cannot be trusted ({error}); it {self._set_aside(path)}: "
                 f"restore it with 'git checkout -- {path}', or run it again"
             ) from error
+
+    def _set_aside(self, path: Path) -> str:
+        """Move a file into quarantine, and return what was done with it."""
+        aside = self.folder / "quarantine" / path.name
+        try:
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, aside)
+        except OSError as error:
+            return f"cannot be set aside ({error.strerror})"
+        return f"was set aside as {aside}"
 
     # weights ---------------------------------------------------------------------------------
 
@@ -88,19 +96,29 @@ class Store:
 
     def get_weights(self, spec: Spec) -> dict[str, Tensor]:
         """Return a net's state dict. Raises UserError if missing, damaged or another run's."""
+        with self._weights(spec, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+    def check_weights(self, spec: Spec) -> None:
+        """Raise UserError as `get_weights` would, by the file's header and its length alone."""
+        with self._weights(spec, "np"):
+            pass
+
+    @contextmanager
+    def _weights(self, spec: Spec, framework: str) -> Iterator[Any]:
         from safetensors import SafetensorError, safe_open
 
         path = self.weights_path(spec)
         try:
-            with safe_open(path, framework="pt") as file:
+            with safe_open(path, framework=framework) as file:
                 owner = (file.metadata() or {}).get("id")
                 if owner != run_id(spec):
                     raise UserError(f"weights {path} belong to run {owner}; remove the file")
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                yield file
         except (OSError, SafetensorError) as error:
             raise UserError(
-                f"weights {path} are missing or damaged ({error}); train {run_id(spec)} again "
-                f"with 'snt run'"
+                f"weights {path} are missing or damaged ({error}); remove the file if it is there, "
+                f"and train {run_id(spec)} again with 'snt run'"
             ) from error
 
     # under way -------------------------------------------------------------------------------
@@ -113,6 +131,19 @@ class Store:
         """Whether an interrupted process left something to go on from."""
         return any(self.run_dir(spec).glob("checkpoint*"))
 
+    def check_begun(self, spec: Spec) -> None:
+        """Raise UserError where finished rounds are kept that cannot be gone on from."""
+        from safetensors import SafetensorError, safe_open
+
+        for path in self.run_dir(spec).glob("*.safetensors"):
+            try:
+                with safe_open(path, framework="np"):
+                    pass
+            except (OSError, SafetensorError) as error:
+                raise UserError(
+                    f"{path} is damaged ({error}); remove it, and the run starts anew"
+                ) from error
+
     def begin_session(self, spec: Spec, facts: dict[str, Any]) -> list[dict[str, Any]]:
         """Note `facts` of the process that now carries out the run.
 
@@ -121,7 +152,7 @@ class Store:
         path = self.run_dir(spec) / "sessions.json"
         earlier = []
         if self.is_begun(spec) and path.exists():
-            earlier = json.loads(path.read_text())
+            earlier = read_json(path)
         atomic_write(path, json.dumps([*earlier, facts]).encode())
         return earlier
 
@@ -140,22 +171,27 @@ class Store:
 
     def is_running(self, spec: Spec) -> bool:
         """Whether a living process owns the run."""
-        if not (self.run_dir(spec) / "lock").exists():
+        try:
+            # shared, and so without a right to write: to look is not to take
+            with open(self.run_dir(spec) / "lock", "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
             return False
-        with self.lock(spec) as free:
-            return not free
+        except BlockingIOError:
+            return True
+        return False
 
     def put_progress(self, spec: Spec, done: int, total: int) -> None:
         """How far a run is, for any process to see. Best effort: not synced."""
         path = self.run_dir(spec) / "progress.json"
-        path.write_text(json.dumps({"done": done, "total": total}))
+        path.write_text(json.dumps({"done": done, "total": total}), encoding="utf-8")
 
     def progress(self, spec: Spec) -> float:
         """Return the share of a run under way that is done, in [0, 1]."""
         try:
-            state = json.loads((self.run_dir(spec) / "progress.json").read_text())
+            state = json.loads((self.run_dir(spec) / "progress.json").read_text(encoding="utf-8"))
             return state["done"] / state["total"]
-        except (OSError, ValueError, KeyError, ZeroDivisionError):
+        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
             return 0.0
 
     def clear(self, spec: Spec) -> None:
@@ -163,9 +199,12 @@ class Store:
         shutil.rmtree(self.run_dir(spec), ignore_errors=True)
 
 
-def open_store(folder: str | Path = "") -> Store:
-    """Return the store in `folder`; if empty, that of `SNT_STORE`, else the project's `data/`."""
-    return Store(Path(folder).expanduser() if folder else store_dir())
+def open_store(place: str | Path = "") -> Store:
+    """Return the store in `place`; if empty, that of `SNT_STORE`, else the project's `data/`.
+
+    Raises UserError where no folder can be.
+    """
+    return Store(named_folder("the store", place) if place else store_dir())
 
 
 def _superseded(text: str) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from snt_core.common.errors import UserError
+from snt_core.runs.preflight import require_data
 from snt_core.runs.record import Record
 from snt_core.runs.repeats import Repeat, keep
 from snt_core.runs.runner import run
@@ -18,6 +19,7 @@ from snt_core.runs.store import Store
 from snt_core.training.engine import Engine, detect
 
 TOLERANCE = 0.01  # relative, for the headline numbers, when bits differ
+IDENTICAL = "identical"
 
 
 @dataclass(frozen=True)
@@ -29,15 +31,26 @@ class Verification:
 
 
 def chosen_records(store: Store, prefix: str, sample: int) -> list[Record]:
-    """Return the records whose id starts with `prefix`, or `sample` drawn at random."""
+    """Return the records whose id starts with `prefix`, or `sample` drawn at random.
+
+    Drawn are those that can be run again: trainings, and measurements whose weights are here.
+
+    Raises:
+        UserError: both or neither is given, or there is no such record.
+    """
+    if bool(prefix) == bool(sample):
+        raise UserError("name a record by its id, or give --sample N; one of both")
     records = [record for record in store.records() if record.status == "done"]
     if sample:
         able = [
             r for r in records if r.spec.net is r.spec or store.weights_path(r.spec.net).exists()
         ]
+        if not able:
+            raise UserError(
+                f"none of the {len(records)} records in {store.folder} can be run again: no "
+                f"training is among them, and no weights lie beside them"
+            )
         return random.sample(able, min(sample, len(able)))
-    if not prefix:
-        raise UserError("name a record by its id, or give --sample N")
     wanted = prefix.split("-")[-1]
     found = [record for record in records if record.id.startswith(wanted)]
     if not found:
@@ -47,8 +60,23 @@ def chosen_records(store: Store, prefix: str, sample: int) -> list[Record]:
     return found
 
 
+def summary(results: Sequence[Verification], sample: int = 0) -> str:
+    """Return in a line what was verified and with which result; `sample` is how many were asked."""
+    identical = sum(result.text == IDENTICAL for result in results)
+    close = sum(result.same for result in results) - identical
+    counts = {"identical": identical, "close": close, "different": len(results) - identical - close}
+    found = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    fewer = f" ({sample} were asked for; no others can be run again here)"
+    noun = "record" if len(results) == 1 else "records"
+    return f"{len(results)} {noun} run again: {found}{fewer if len(results) < sample else ''}"
+
+
 def run_again(record: Record, store: Store) -> Verification:
-    """Repeat `record` in a store of its own, from the same weights, and compare the metrics."""
+    """Repeat `record` in a store of its own, from the same weights, and compare the metrics.
+
+    Raises UserError where data or weights are missing or damaged, before anything is compiled.
+    """
+    require_data([record.spec])
     with tempfile.TemporaryDirectory() as folder:
         aside = Store(Path(folder))
         if record.spec.net is not record.spec:
@@ -71,7 +99,7 @@ def run_again(record: Record, store: Store) -> Verification:
 
 def _compared(record: Record, again: Record) -> Verification:
     if again.metrics == record.metrics:
-        return Verification(True, "identical")
+        return Verification(True, IDENTICAL)
     headline = record.spec.headline
     gaps = list(_gaps(headline(record.metrics), headline(again.metrics)))
     same = all(abs(new - old) <= TOLERANCE * max(abs(old), 1.0) for _, old, new in gaps)
@@ -90,6 +118,7 @@ def _lend_weights(spec: Spec, store: Store, aside: Store) -> None:
         raise UserError(
             f"{source} is not here; train it first with 'snt run' or verify its training"
         )
+    store.check_weights(spec.net)
     target = aside.weights_path(spec.net)
     target.parent.mkdir(parents=True)
     os.symlink(source, target)

@@ -108,7 +108,7 @@ def _native_bf16(device: str) -> bool:
 def cpu_name() -> str:
     """Return the processor's name as its maker prints it."""
     try:
-        with open("/proc/cpuinfo") as lines:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
             names = [
                 line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
             ]

@@ -45,6 +45,13 @@ class Recipe:
         within("warmup_epochs", self.warmup_epochs, 0, self.epochs)
         within("weight_decay", self.weight_decay, 0, 10)
         within("ema", self.ema, 0, 0.999999)
+        if self.lr == 0:
+            raise UserError("lr is 0, which trains nothing; give a rate above it, such as 0.01")
+        if self.lr * self.weight_decay >= 1:
+            raise UserError(
+                f"weight_decay is {self.weight_decay:g} at lr {self.lr:g}, so that a step takes "
+                f"the whole weight away; their product must lie below 1"
+            )
         if (self.optimizer == "sam") != (self.rho > 0):
             raise UserError(
                 f"rho is {self.rho} with optimizer '{self.optimizer}'; only sam has one"

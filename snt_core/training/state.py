@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from snt_core.common.errors import UserError
 from snt_core.common.files import atomic_write
 
+ODD = (ValueError, TypeError, AttributeError, EOFError)  # what foreign content leads to
+
 
 @dataclass
 class State:
@@ -51,12 +53,13 @@ class State:
             saved = torch.load(path, map_location=self.loss.device, weights_only=True)
             model.load_state_dict(saved["model"])
             optimizer.load_state_dict(saved["optimizer"])
-        except (RuntimeError, pickle.UnpicklingError, KeyError, ValueError, EOFError) as error:
-            reason = str(error).splitlines()[0]
+            numerics = saved["numerics"]
+        except (RuntimeError, pickle.UnpicklingError, LookupError, *ODD) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UserError(f"{path} does not fit ({reason}); remove it to start anew") from error
-        if saved["numerics"] != self.numerics:
+        if numerics != self.numerics:
             raise UserError(
-                f"{path} was begun in {saved['numerics']}, not {self.numerics}: go on with the "
+                f"{path} was begun in {numerics}, not {self.numerics}: go on with the "
                 f"options and the machine that it was begun with, or remove the file to start anew"
             )
         self.loss.copy_(saved["loss"])

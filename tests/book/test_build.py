@@ -22,6 +22,7 @@ def test_a_build_executes_only_what_changed(small_project, make_chapter):
     assert index == small_project / "_build" / "smoke" / "html" / "index.html"
     page = small_project / "_build" / "html" / "book" / "table9_small.html"
     assert "42" in page.read_text()
+    assert "snt: told" not in page.read_text()  # to whoever runs a chapter, not to readers
     make_chapter("print(6 * 8)", parameters='profile: str = ""', project=small_project)
     build("published", {"profile": "published"}, project=small_project)
     assert "48" in page.read_text()

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from snt_core.book.chapters import chapters
 from snt_core.book.new_chapter import create
@@ -55,6 +56,10 @@ def run(checkout: Path, *command: str) -> str:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
+
+
+def code_cells(file: Path) -> list[dict]:
+    return [cell for cell in json.loads(file.read_text())["cells"] if cell["cell_type"] == "code"]
 
 
 def snt(checkout: Path, *words: str) -> str:
@@ -125,6 +130,15 @@ def test_a_chapter_that_judges_a_claim(checkout):
     executed = (checkout / "_build" / "chapters" / "figure8_depth.ipynb").read_text()
     assert "ARCH gains." in executed
     assert "Profile smoke gives no verdict" in executed
+    # in the kernel that JupyterLab would start for it, without a parameter
+    by_hand = checkout / "by_hand.ipynb"
+    shutil.copy(notebook, by_hand)
+    run(checkout, "-c", "from nbclient.cli import main; main()", "--inplace", str(by_hand))
+    first = next(cell["outputs"] for cell in code_cells(by_hand) if cell["outputs"])[0]
+    assert first["name"] == "stderr"
+    assert "".join(first["text"]).startswith("snt: figure8: profile smoke, seeds 0: 2 of 2 records")
+    assert "ARCH gains." in by_hand.read_text()
+    by_hand.unlink()
     verdicts = json.loads(snt(checkout, "claims", "--json"))
     assert verdicts[-1]["id"] == "depth"
     assert verdicts[-1]["chapter"] == "figure8"
@@ -136,9 +150,11 @@ def test_a_chapter_that_judges_a_claim(checkout):
 
 
 def test_a_new_chapter_has_its_own_names_and_stands_at_the_end_of_its_part(checkout):
+    first = yaml.safe_load((checkout / "_toc.yml").read_text())["parts"][0]
     create("depth_of_nets", checkout)
     names = [chapter.name for chapter in chapters(checkout)]
-    assert names[names.index("depth_of_nets") - 1] == "proxy_sharpness"
+    last = Path(first["chapters"][-1]["file"]).name
+    assert names[names.index("depth_of_nets") - 1] == last
     text = (checkout / "book" / "depth_of_nets.ipynb").read_text()
     assert "(depth)=" in text
     assert '"name": "fig-depth"' in text

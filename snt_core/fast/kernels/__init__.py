@@ -60,7 +60,7 @@ def _argument(value: Tensor | int | float | None) -> ctypes._SimpleCData:
 def _instructions() -> str:
     """Return what this processor can do, its name alone being shared by several generations."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
     known = [line for line in lines if line.startswith(("flags", "Features", "model name"))]
@@ -78,7 +78,7 @@ def _library() -> ctypes.CDLL:
     if cxx is None:
         raise FileNotFoundError("no C++ compiler")
     said = subprocess.run([cxx, "--version"], capture_output=True, text=True, check=True).stdout
-    code = [path.read_text() for path in (*HEADERS, *SOURCES)]
+    code = [path.read_text(encoding="utf-8") for path in (*HEADERS, *SOURCES)]
     # A cache folder may serve several machines, and what -march=native compiles fits one of them.
     about = "\n".join([*code, *FLAGS, said, _instructions()])
     name = f"kernels-{hashlib.sha256(about.encode()).hexdigest()[:16]}.so"

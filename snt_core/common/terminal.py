@@ -1,0 +1,28 @@
+"""Text for terminals that cannot show every character."""
+
+from __future__ import annotations
+
+import codecs
+import sys
+import unicodedata
+from io import TextIOWrapper
+
+PLAIN = {"−": "-", "–": "-", "—": "-", "×": "x", "±": "+-", "…": "...", "λ": "lambda", "ρ": "rho"}
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """Return the nearest plain text for what an encoding lacks, and where to go on."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    known = "".join(PLAIN.get(char, char) for char in text)
+    letters = (c for c in unicodedata.normalize("NFKD", known) if not unicodedata.combining(c))
+    return "".join(letters).encode("ascii", "replace").decode(), error.end
+
+
+def spell_out() -> None:
+    """Let output take any text: what the terminal's encoding lacks is spelt in plain letters."""
+    codecs.register_error("snt-plain", _plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="snt-plain")

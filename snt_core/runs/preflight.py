@@ -1,0 +1,39 @@
+"""What would stop runs later, told before the first one starts: in a moment, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from snt_core.common.files import cache_dir, require_writable
+from snt_core.data import presence
+from snt_core.runs.plan import is_diverged, pending
+from snt_core.runs.spec import Spec
+from snt_core.runs.store import Store
+
+
+def require_data(specs: Iterable[Spec]) -> None:
+    """Raise UserError unless the data sets of `specs` are there and the cache takes files."""
+    require_writable("the cache", cache_dir())
+    for name in sorted({spec.net.data for spec in specs if spec.needs_data}):
+        presence.require(name)
+
+
+def preflight(specs: Iterable[Spec], store: Store) -> None:
+    """Return if what is missing of `specs` can be run here.
+
+    Raises:
+        UserError: the store or the cache cannot be written, a data set is missing or not whole, or
+            weights that would be measured, or rounds that would be gone on from, are damaged.
+    """
+    todo = pending(specs, store)
+    if not todo:
+        return
+    for part in ("records", "weights", "runs"):
+        require_writable("the store", store.folder / part)
+    require_data(todo)
+    for spec in todo:
+        store.check_begun(spec)
+    trained = set(todo)
+    for net in {spec.net: None for spec in todo if spec.net not in trained}:
+        if not is_diverged(net, store):
+            store.check_weights(net)

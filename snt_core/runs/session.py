@@ -1,0 +1,69 @@
+"""A command's runs: checked, announced, carried out in view of whoever waits for them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from snt_core.runs.plan import in_words, planned_runs
+from snt_core.runs.preflight import preflight
+from snt_core.runs.spec import Spec
+from snt_core.runs.store import Store
+
+PER_CARD = 4  # processes that share one GPU
+FOR_A_GPU = ("paper", "imagenet")  # profiles
+
+
+def carry_out(
+    specs: Sequence[Spec],
+    store: Store,
+    *,
+    profile: str,
+    workers: int,
+    exact: bool = False,
+    console: Console,
+) -> None:
+    """Run what is missing of `specs`, and show on `console` how far it is.
+
+    Raises:
+        UserError: something would stop them, told before kernels are compiled.
+    """
+    todo = planned_runs(specs, store)
+    if not specs:
+        console.print("Nothing to run: what was asked for is drawn from the code alone.")
+        return
+    if not todo:
+        console.print(f"Nothing to run: all {len(specs)} records of profile {profile} are there.")
+        return
+    preflight(specs, store)
+
+    from snt_core.runs.progress import ProgressDisplay
+    from snt_core.runs.runner import load_data, run_all
+    from snt_core.training import ranks
+    from snt_core.training.engine import busy, detect
+
+    load_data([step.spec for step in todo])  # a look at every image comes before the compiler
+    engine = detect(exact=exact)
+    if engine.device == "cuda":
+        workers = min(workers, PER_CARD)
+    if not (exact or engine.fused):
+        console.print("No C++ compiler that works here, so plain operators run: slower.")
+    if (others := busy()) is not None:
+        console.print(f"Other work keeps {others} busy.")
+    if profile in FOR_A_GPU and engine.device == "cpu":
+        about = f"profile {profile} is meant for a GPU; here: {in_words(todo)}"
+        print(f"snt: {about}", file=sys.stderr)
+    with (
+        ranks.joined(),  # first, since before it every rank would be the main one
+        ProgressDisplay(todo, console if ranks.is_main() else Console(quiet=True)) as display,
+    ):
+        run_all(
+            specs,
+            store,
+            profile=profile,
+            engine=engine,
+            workers=workers,
+            report=display.report,
+        )

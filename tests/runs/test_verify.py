@@ -1,0 +1,54 @@
+"""What `snt verify` chooses, and how it says what it did."""
+
+from __future__ import annotations
+
+import pytest
+
+from snt_core.common.errors import UserError
+from snt_core.paper.profiles import PROFILES
+from snt_core.paper.recipes import training
+from snt_core.runs.kinds.lambda_max import LambdaMaxSpec
+from snt_core.runs.record import Record
+from snt_core.runs.store import Store
+from snt_core.runs.verify import Verification, chosen_records, summary
+
+NET = training(PROFILES["smoke"], "cifar100", "adam", 0)
+SHARP = LambdaMaxSpec(parent=NET, n_samples=8)
+
+
+def store_with(folder, *specs) -> Store:
+    store = Store(folder)
+    for spec in specs:
+        store.put(Record(spec=spec, profile="smoke", status="done", metrics={}, n_samples=1))
+    return store
+
+
+def test_a_sample_is_of_what_can_be_run_again(tmp_path):
+    store = store_with(tmp_path, SHARP)
+    with pytest.raises(UserError, match="none of the 1 records"):
+        chosen_records(store, "", 3)
+    store.put_weights(NET, {})
+    assert [record.spec for record in chosen_records(store, "", 3)] == [SHARP]
+    store_with(tmp_path, NET)
+    assert {record.spec for record in chosen_records(store, "", 3)} == {NET, SHARP}
+    assert len(chosen_records(store, "", 1)) == 1
+
+
+def test_a_record_is_named_with_its_kind_or_without(tmp_path):
+    store = store_with(tmp_path, NET, SHARP)
+    (record,) = (r for r in store.records() if r.spec == SHARP)
+    for name in (record.name, record.id, record.id[:8]):
+        assert chosen_records(store, name, 0) == [record]
+
+
+def test_the_summary_counts_and_says_where_there_were_fewer():
+    same, near, other = (
+        Verification(True, "identical"),
+        Verification(True, "close: a 1 -> 1.001"),
+        Verification(False, "DIFFERS: a 1 -> 2"),
+    )
+    assert summary([same]) == "1 record run again: 1 identical"
+    assert summary([same, near, other, other], 4) == (
+        "4 records run again: 1 identical, 1 close, 2 different"
+    )
+    assert "(3 were asked for" in summary([same, same], 3)
