@@ -21,7 +21,6 @@ from snt_core.common.files import PROJECT, checkout, pin_environment, place
 from snt_core.common.terminal import spell_out
 from snt_core.paper.asked import requested
 from snt_core.paper.profiles import PROFILES, PUBLISHED, Profile, profile_named
-from snt_core.paper.selection import stand_ins
 from snt_core.paper.standings import standings
 from snt_core.runs.identity import record_name
 from snt_core.runs.plan import clock, in_words, planned_runs
@@ -164,10 +163,9 @@ def book(
     if profile != PUBLISHED:
         profile_named(profile)
     require_buildable(checkout("the book"))
-    store, runs_at = open_store(), "smoke" if profile == PUBLISHED else profile
-    specs = stand_ins(store) if profile == PUBLISHED else _requested(profile, "", "")[1]
-    if specs:
-        carry_out(specs, store, profile=runs_at, workers=workers, console=out)
+    if profile != PUBLISHED:
+        specs = _requested(profile, "", "")[1]
+        carry_out(specs, open_store(), profile=profile, workers=workers, console=out)
     index = build(profile, {"profile": profile}, workers, notify=print)
     print(f"The book is built. Open {index.as_uri()}")
 

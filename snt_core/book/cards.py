@@ -41,6 +41,12 @@ def badge(selection: Selection) -> HTML:
     note = (
         "" if selection.profile.verdicts else f"<p><em>{escape(selection.profile.says)}.</em></p>"
     )
+    if not selection.records and selection.specs:
+        asked = f"--profile {selection.profile.name} --only {selection.artefact}"
+        note = (
+            f"<p>Not run yet. <code>snt plan {asked}</code> says what it would cost, "
+            f"<code>snt run {asked}</code> does it.</p>"
+        )
     return HTML(f'<div class="badge-row">{marks}</div>{note}')
 
 
@@ -50,6 +56,8 @@ def _plural(count: int, noun: str) -> str:
 
 def nets(selection: Selection) -> HTML:
     """Return what was trained: what all nets share in a line, what differs in a table."""
+    if not selection.records:
+        return HTML("<p>No net was trained for this yet.</p>")
     nets = {run_id(net): net for net in (record.spec.net for record in selection.records)}
     specs = list(nets.values())
     frame = pd.DataFrame({"seed": s.seed, **_flat(to_dict(s))} for s in specs)
@@ -272,6 +280,8 @@ def downloads(selection: Selection, frame: pd.DataFrame, figure: Figure) -> HTML
         _link(f"{name}.csv", "text/csv", csv, "numbers (CSV)"),
         _link(f"{name}.svg", "image/svg+xml", svg.getvalue(), "figure (SVG)"),
     ]
+    if not selection.records:
+        links = ["no numbers yet"]
     label = f"{escape(' '.join(part))}: " if part else ""
     return HTML(f"<p>{label}{' · '.join(links)} · <code>{escape(command)}</code></p>")
 

@@ -13,7 +13,7 @@ from snt_core.common.files import PROJECT, place, require_writable
 from snt_core.paper.artefacts import artefact, artefacts
 from snt_core.paper.asked import COMMON, checked, offered, options_of
 from snt_core.paper.profiles import PROFILES, PUBLISHED
-from snt_core.paper.selection import is_shown_as_it_is, select
+from snt_core.paper.selection import select
 from snt_core.runs.preflight import preflight
 from snt_core.runs.store import open_store
 
@@ -53,7 +53,7 @@ def prepared(chapter: Chapter, given: Mapping[str, Any]) -> dict[str, Any]:
     own = {name: every[name] for name in options_of(chapter.artefact) if name in every}
     profile, seeds, store, options = checked(chapter.artefact, **common, options=own)
     found = select(chapter.artefact, profile, seeds, open_store(store), **options)
-    if not is_shown_as_it_is(found, profile):
+    if profile != PUBLISHED:
         preflight(found.specs, open_store(store))
     return values
 

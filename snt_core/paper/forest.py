@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from snt_core.paper.looks import absent, canvas
 from snt_core.paper.verdict import CONTRADICTED, INCONCLUSIVE, SUPPORTED, Judged, Verdict
@@ -112,8 +112,9 @@ def _key(figure: Figure, height: float) -> None:
         for verdict, (colour, marker, fill) in LOOKS.items()
     ]
     paper = Line2D([], [], ls="", marker="|", color="black", ms=8, mew=1.6, label="the paper")
-    place = {"loc": "upper center", "bbox_to_anchor": (0.5, 1.0), "borderaxespad": 0.2}
-    figure.legend(handles=[*marks, paper], ncols=4, fontsize=8, frameon=False, **place)
+    place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 1.0)}
+    look: dict[str, Any] = {"ncols": 4, "fontsize": 8, "frameon": False, "borderaxespad": 0.2}
+    figure.legend(handles=[*marks, paper], **place, **look)
 
 
 def gid(verdict: Verdict, one: Judged) -> str:

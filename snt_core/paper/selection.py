@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
 
-from snt_core.paper.artefacts import artefact, artefacts
+from snt_core.paper.artefacts import artefact
 from snt_core.paper.asked import checked
 from snt_core.paper.profiles import BEST_FIRST, PROFILES, PUBLISHED, Profile, profile_named
 from snt_core.runs.identity import record_name
-from snt_core.runs.plan import PlannedRun, in_words, pending, planned_runs
+from snt_core.runs.plan import PlannedRun, in_words, planned_runs
 from snt_core.runs.preflight import preflight
 from snt_core.runs.record import Record
 from snt_core.runs.spec import Spec
@@ -63,15 +63,15 @@ def select(
     """Return the runs of an artefact at `profile`. No record is read.
 
     "published" is the profile with the largest share of its records (the best of equals), and the
-    seeds (of those given, if any are) that something was measured of; `smoke` where nothing was.
-    Empty `seeds`: the profile's.
+    seeds (of those given, if any are) that something was measured of. Where nothing was it is the
+    cheapest profile that can tell, without a record. Empty `seeds`: the profile's.
 
     Raises:
         UserError: no such artefact or profile, or an option makes no sense.
     """
     chosen, which = _published(name, seeds, store, options) if profile == PUBLISHED else (None, ())
     if chosen is None:
-        chosen = profile_named("smoke" if profile == PUBLISHED else profile)
+        chosen = PROFILES[BEST_FIRST[-1]] if profile == PUBLISHED else profile_named(profile)
         which = tuple(seeds) or chosen.seeds
     specs = artefact(name).runs(chosen, which, **options)
     return Selection(artefact=name, profile=chosen, seeds=which, options=options, specs=specs)
@@ -123,8 +123,8 @@ def reproduce(
     """Return the records behind one figure or table; what is missing is run first.
 
     A chapter's one call. In "published" what is missing is left out: nothing trains for hours
-    because a page is opened. Only `smoke` stands in, where nothing is there at all. Before anything
-    runs all that was given is checked, and one line says what is there and what will be computed.
+    because a page is opened, and no number of `smoke` looks like a finding. Before anything runs
+    all that was given is checked, and one line says what is there and what will be computed.
 
     Args:
         artefact: "table3", "table4", "figure5", ...
@@ -143,7 +143,7 @@ def reproduce(
     place = open_store(store)
     found = select(artefact, profile, seeds, place, **options).read(place)
     there = {record.spec: record for record in found.records}
-    missing = [] if is_shown_as_it_is(found, profile) else found.missing
+    missing = [] if profile == PUBLISHED else found.missing
     preflight(missing, place)
     say(first_line(found, profile, seeds, planned_runs(missing, place)))
     if missing:
@@ -152,18 +152,6 @@ def reproduce(
         made = run_all(missing, place, profile=found.profile.name)
         there |= {record.spec: record for record in made}
     return replace(found, records=[there[spec] for spec in found.specs if spec in there])
-
-
-def stand_ins(store: Store) -> list[Spec]:
-    """Return the runs of `smoke` that "published" lacks where nothing better is recorded."""
-    chosen = [select(name, PUBLISHED, (), store) for name in artefacts()]
-    specs = [found.specs for found in chosen if not found.profile.verdicts]
-    return [spec for runs in specs for spec in pending(runs, store)]
-
-
-def is_shown_as_it_is(found: Selection, profile: str) -> bool:
-    """Whether what has no record is left out: in "published", save where `smoke` stands in."""
-    return profile == PUBLISHED and found.profile.verdicts
 
 
 def first_line(
@@ -180,9 +168,7 @@ def first_line(
     notes = [f"{counted}, nothing is computed"]
     if todo:
         notes = [f"{counted}, {len(todo)} to be computed now ({in_words(todo)})"]
-    if profile == PUBLISHED and not found.profile.verdicts:
-        notes.append("nothing better is recorded, so smoke stands in, which proves nothing")
-    elif is_shown_as_it_is(found, profile) and found.missing:
+    if profile == PUBLISHED and found.missing:
         notes.append("published leaves out what is missing")
     if unused := [str(seed) for seed in seeds if seed not in found.seeds]:
         notes.append(f"seeds {', '.join(unused)} have no records and are left out")

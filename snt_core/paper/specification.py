@@ -87,7 +87,8 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
                     "n seeds": effect.seeds,
                 }
             )
-    return pd.DataFrame(rows)
+    columns = [*keys, "approach", "choices", "mean", "low", "high", "n seeds"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def rate_in_words(rate: float) -> str:

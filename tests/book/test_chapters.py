@@ -15,6 +15,7 @@ import papermill
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
+from snt_core.book import cards
 from snt_core.book.chapters import Chapter, chapters, check, find, parameters
 from snt_core.book.execution import execute, execute_all, verify_executed
 from snt_core.book.request import prepared
@@ -22,6 +23,7 @@ from snt_core.common.errors import UserError
 from snt_core.common.parameters import Parameter
 from snt_core.paper.artefacts import artefacts
 from snt_core.paper.profiles import PROFILES
+from snt_core.paper.selection import Selection
 from snt_core.runs.record import Record
 from snt_core.runs.store import Store
 
@@ -312,6 +314,21 @@ def test_figures_have_name_caption_and_alt_text(real_chapter):
         assert about["figure"]["name"]
         assert about["figure"]["caption"]
         assert len(about["image"]["alt"].split()) >= 5
+
+
+@real
+def test_without_records_a_chapter_says_so_and_shows_no_number_of_smoke(
+    real_chapter, tmp_path, monkeypatch
+):
+    """The published edition of an empty store: every cell runs, and nothing is computed."""
+    monkeypatch.setenv("SNT_STORE", str(tmp_path))
+    names: dict[str, Any] = {}
+    for cell in code_cells(real_chapter.file):
+        exec("".join(cell["source"]), names)
+    shown = [value for value in names.values() if isinstance(value, Selection)]
+    assert not [selection for selection in shown if selection.records]
+    assert all("Not run yet" in cards.badge(one).data for one in shown if one.specs)
+    assert not list(tmp_path.rglob("*.json"))
 
 
 @real

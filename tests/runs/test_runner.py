@@ -214,14 +214,14 @@ def long_net_two() -> TrainSpec:
     return dataclasses.replace(long_net(), recipe=Recipe(epochs=200, batch_size=64, lr=1e-2))
 
 
-def test_published_falls_back_to_smoke_and_prefers_what_is_complete(tmp_path, monkeypatch):
+def test_published_prefers_what_is_complete_and_never_takes_smoke(tmp_path, monkeypatch):
     store = Store(tmp_path)
-    assert select("table4", "published", (), store).profile.name == "smoke"
+    assert select("table4", "published", (), store).profile.name == "cifar"
     complete = {f"{s.kind}-{run_id(s)}" for s in table4.runs(PROFILES["cifar"], [1])}
     monkeypatch.setattr(Store, "names", lambda self: complete)
     chosen = select("table4", "published", (), store)
     assert (chosen.profile.name, chosen.seeds) == ("cifar", (1,))
-    assert select("table4", "published", (0,), store).profile.name == "smoke"
+    assert select("table4", "published", (0,), store).seeds == (0, 1, 2)[:1]
     # One seed at full scale does not push aside three that are complete.
     cifar, paper = PROFILES["cifar"], PROFILES["paper"]
     complete |= {f"{s.kind}-{run_id(s)}" for s in table4.runs(cifar, cifar.seeds)}
