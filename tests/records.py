@@ -224,7 +224,7 @@ def _step_time(spec: Spec, get: Get) -> dict[str, Any]:
             name: {
                 "seconds": _rounds(t),
                 "median": float(np.median(t)),
-                "memory_mb": get("memory", name),
+                "memory_mb": _rounds(get("memory", name)),
             }
             for name, t in median.items()
         }

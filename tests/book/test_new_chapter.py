@@ -136,7 +136,7 @@ def test_a_chapter_that_judges_a_claim(checkout):
     run(checkout, "-c", "from nbclient.cli import main; main()", "--inplace", str(by_hand))
     first = next(cell["outputs"] for cell in code_cells(by_hand) if cell["outputs"])[0]
     assert first["name"] == "stderr"
-    assert "".join(first["text"]).startswith("snt: figure8: profile smoke, seeds 0: 2 of 2 records")
+    assert "".join(first["text"]).startswith("snt: figure8: profile cifar, seeds 0, 1, 2: 0 of 6")
     assert "ARCH gains." in by_hand.read_text()
     by_hand.unlink()
     verdicts = json.loads(snt(checkout, "claims", "--json"))

@@ -70,7 +70,7 @@ def memory() -> Case:
     return Case(
         {"memory": {**base, "snt": 105.0}},
         {"memory": {**base, "snt": 115.0}},
-        {"memory": {**base, "snt": (105.0, 115.0, 105.0)}},
+        {"memory": {**base, "snt": [100.0, 120.0] * 4 + [110.0]}},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -21,8 +22,15 @@ class StepTimeSpec(Net):
     """
 
     kind: ClassVar[str] = "step_time"
-    schema: ClassVar[int] = 3
-    columns: ClassVar[tuple[str, ...]] = ("contender", "seconds", "ratio", "memory_mb", "rounds")
+    schema: ClassVar[int] = 4
+    columns: ClassVar[tuple[str, ...]] = (
+        "contender",
+        "seconds",
+        "ratio",
+        "memory_mb",
+        "rounds",
+        "processes",
+    )
 
     batch_size: int
     rounds: int
@@ -43,7 +51,7 @@ class StepTimeSpec(Net):
         return float(6 * self.rounds * self.batch_size)
 
     def perform(self, context: Context) -> Outcome:
-        """Time each contender's steps in turn; memory is the growth of a process of its own."""
+        """Time each contender's steps in turn; memory is the growth of processes of their own."""
         from snt_core.training.step_time import measure
 
         data = context.data()
@@ -61,10 +69,10 @@ class StepTimeSpec(Net):
         return {f"{row['contender']} / adam": row["ratio"] for row in _rows(metrics)}
 
     def rows(self, metrics: Metrics) -> list[Row]:
-        """Return a row per contender: median seconds, the quotient to Adam's, memory in MB.
+        """Return a row per contender: median seconds, the quotient to Adam's, median memory in MB.
 
-        Eager is compared with eager. `rounds` are the seconds of each round, in the same order for
-        all contenders.
+        Eager is compared with eager. `rounds` are the seconds of each round, `processes` the MB of
+        each process, in the same order for all contenders.
         """
         return _rows(metrics)
 
@@ -76,8 +84,9 @@ def _rows(metrics: Metrics) -> list[Row]:
             "contender": name,
             "seconds": found["median"],
             "ratio": found["median"] / steps[baseline(name, steps)]["median"],
-            "memory_mb": found["memory_mb"],
+            "memory_mb": statistics.median(found["memory_mb"]),
             "rounds": found["seconds"],
+            "processes": found["memory_mb"],
         }
         for name, found in steps.items()
     ]
