@@ -82,7 +82,7 @@ def measure(
         }
         for name in names
     }
-    for _ in range(min(PROCESSES, spec.rounds)):
+    for _ in range(max(1, min(PROCESSES, spec.rounds // 2))):
         for name in names:
             steps[name]["memory_mb"].append(_memory(name, spec, data.facts, engine, fused))
     return {"steps": steps}
