@@ -41,7 +41,7 @@ def badge(selection: Selection) -> HTML:
     note = (
         "" if selection.profile.verdicts else f"<p><em>{escape(selection.profile.says)}.</em></p>"
     )
-    if not selection.records and selection.specs:
+    if not selection.is_measured and selection.specs:
         asked = f"--profile {selection.profile.name} --only {selection.artefact}"
         note = (
             f"<p>Not run yet. <code>snt plan {asked}</code> says what it would cost, "
@@ -109,10 +109,11 @@ def tables(*frames: pd.DataFrame) -> HTML:
 def outcome(claim: str, *selections: Selection) -> HTML:
     """Return what came out of a claim, in words."""
     found = judge(claim, *selections)
-    return HTML(
-        f"<p><strong>What came out: {escape(found.verdict)}.</strong> "
-        f"{escape(words.outcome(found))}</p>"
-    )
+    told = words.outcome(found)
+    opening = f"<strong>What came out: {escape(found.verdict)}.</strong>"
+    if len(told) == 1:
+        return HTML(f"<p>{opening} {escape(told[0])}</p>")
+    return HTML(f"<p>{opening}</p>{listing(told).data}")
 
 
 def outcomes(*evidence: tuple[Any, ...]) -> HTML:
@@ -280,7 +281,7 @@ def downloads(selection: Selection, frame: pd.DataFrame, figure: Figure) -> HTML
         _link(f"{name}.csv", "text/csv", csv, "numbers (CSV)"),
         _link(f"{name}.svg", "image/svg+xml", svg.getvalue(), "figure (SVG)"),
     ]
-    if not selection.records:
+    if not selection.is_measured:
         links = ["no numbers yet"]
     label = f"{escape(' '.join(part))}: " if part else ""
     return HTML(f"<p>{label}{' · '.join(links)} · <code>{escape(command)}</code></p>")

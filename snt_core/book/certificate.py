@@ -110,6 +110,12 @@ def repetitions(store: Store, executed: Iterable[Execution]) -> list[Repeat]:
     )
 
 
+def _without_result(artefact: str) -> str:
+    """Return why no verdict stands on an artefact's runs."""
+    judges = getattr(artefacts()[artefact], "CLAIMS", {})
+    return "too few runs to judge its claims" if judges else "no claim is judged by it"
+
+
 def _results(verdicts: Iterable[Verdict]) -> Mapping[tuple[str, str], str]:
     """The claims' verdicts in words, by artefact and profile; those not run say nothing."""
     words: dict[tuple[str, str], list[str]] = {}
@@ -169,7 +175,7 @@ def executions_table(executed: Iterable[Execution]) -> pd.DataFrame:
             "when": _days(one.started[:10], one.ended[:10]),
             "on": ", ".join(one.facts("device")),
             "hours of work": f"{one.seconds / 3600:.1f}",
-            "result": one.result or "no claim is judged by it",
+            "result": one.result or _without_result(one.artefact),
         }
         for one in executed
     )

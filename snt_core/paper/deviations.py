@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from snt_core.common.checks import all_or_one
 from snt_core.paper import quantized
 from snt_core.paper.evidence import frame, means
-from snt_core.paper.looks import COLOURS, MARKERS, canvas, or_absent
+from snt_core.paper.looks import COLOURS, MARKERS, canvas, or_absent, plain_log
 from snt_core.paper.profiles import Profile
 from snt_core.paper.recipes import (
     BACKBONES,
@@ -171,11 +171,12 @@ def subsets(records: Iterable[Record]) -> pd.DataFrame:
     """Return how lambda_max varies with the images: a row per net.
 
     Mean, smallest and largest over disjoint sets of training images, and the standard deviation in
-    percent of the mean.
+    percent of the mean. Nets with one set are left out.
     """
     rows = frame(records, "lambda_max")
     most = rows.groupby(["approach", "seed"]).n_samples.transform("max")
     rows = rows[(rows.bn_mode == "eval") & (rows.n_samples == most)]
+    rows = rows[rows.groupby(["approach", "seed"]).part.transform("nunique") > 1]
     found = rows.groupby(["approach", "seed", "n_samples"], sort=False).lambda_max
     table = found.agg(["count", "mean", "min", "max", "std"]).reset_index()
     table["std"] *= 100 / table["mean"]
@@ -219,7 +220,11 @@ def outcome(table: pd.DataFrame) -> list[str]:
     if table.groupby("setting").approach.nunique().max() > 1:
         named = table.assign(name=table.approach.map(LABELS))
         settings = named.groupby("setting", sort=False)
-        return [f"With {at}, {_in_order(rows, 'name')}." for at, rows in settings]
+        return [
+            f"With {at}, {_in_order(rows, 'name')}."
+            for at, rows in settings
+            if rows.approach.nunique() > 1  # one alone is in no order
+        ]
     return [f"Here {_in_order(table, 'setting')}."]
 
 
@@ -243,9 +248,10 @@ def figure(table: pd.DataFrame, columns: dict[str, str]) -> Figure:
             look = {"color": COLOURS.get(approach, "0.35"), "marker": MARKERS.get(approach, "v")}
             at = rows.setting.map(places)
             ax.plot(rows[column], at, ls="", label=LABELS[approach], ms=7, **look)
-        ax.set(xlabel=label, xscale="log" if column == "lambda_max" else "linear")
+        ax.set(xlabel=label, ylim=(len(places) - 0.5, -0.5))
+        if column == "lambda_max":
+            plain_log(ax)
         ax.set_yticks(list(places.values()), list(places))
-    panels[0].invert_yaxis()
     if table.groupby("setting").approach.nunique().max() > 1:  # else the setting says it all
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4)

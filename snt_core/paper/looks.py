@@ -59,7 +59,9 @@ def canvas(width: float, height: float, *, layout: Any = "constrained") -> Figur
 def absent(why: str) -> Figure:
     """Return a line of text in the place of a figure that nothing was recorded for."""
     figure = canvas(6, 0.6, layout=None)
-    figure.text(0.5, 0.5, why, ha="center", va="center")
+    ax = figure.add_axes((0, 0, 1, 1))  # notebooks show no figure without axes
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, why, ha="center", va="center")
     return figure
 
 
@@ -74,6 +76,18 @@ def or_absent(draw: Callable[P, Figure]) -> Callable[P, Figure]:
         )
 
     return drawn
+
+
+def plain_log(ax: Axes) -> None:
+    """Make the horizontal axis logarithmic, its ticks few and plain numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    steps = (1, 2, 5) if high / low > 3 else (1, 1.5, 2, 3, 4, 5, 6, 8)
+    ax.xaxis.set_major_locator(LogLocator(subs=steps, numticks=6))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def lines(ax: Axes, frame: pd.DataFrame, x: str, y: str, *, mark: bool = True) -> None:

@@ -47,6 +47,12 @@ class Selection:
         have = {record.spec for record in self.records}
         return [spec for spec in self.specs if spec not in have]
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether a record says something: nets alone do only where nothing is measured."""
+        telling = set(measured(self.specs))
+        return any(record.spec in telling for record in self.records)
+
     def part(self, options: Mapping[str, Any]) -> Selection:
         """Return the selection's runs that belong to the artefact under `options`."""
         if options == self.options:

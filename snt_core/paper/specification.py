@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import product
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from snt_core.paper.effects import gap, losses
@@ -124,15 +125,17 @@ def shares(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def outcome(table: pd.DataFrame) -> list[str]:
+def outcome(table: pd.DataFrame, profile: Profile) -> list[str]:
     """Return what the curves show, a sentence for each approach."""
+    planned = (len(profile.choice_rates) + 1) * prod(map(len, CHOICES.values()))
     said = []
     for row in shares(table).to_dict("records"):
         if row["combinations"] == "all":
             said.append(
-                f"{row['approach']} loses less than ADAM in {row['loses less']} of "
-                f"{row['in all']} combinations of choices, clearly in {row['clearly less']}; it "
-                f"loses clearly more in {row['clearly more']}. The median is "
+                f"Of {planned} combinations of choices {row['in all']} were run for "
+                f"{row['approach']}. It loses less than ADAM in {row['loses less']} of them, "
+                f"clearly in {row['clearly less']}, and clearly more in {row['clearly more']}. The "
+                f"median is "
                 f"{row['median (points)']:+.2f} points."
             )
     return said

@@ -40,7 +40,7 @@ def findings(verdicts: Sequence[Verdict]) -> list[str]:
     return sentences
 
 
-def outcome(verdict: Verdict) -> str:
+def outcome(verdict: Verdict) -> list[str]:
     """Return what came out of one claim: each assertion with its effect and the paper's size."""
     told = []
     for one in verdict.assertions:
@@ -52,7 +52,7 @@ def outcome(verdict: Verdict) -> str:
         told.append(
             f"{one.says} {one.verdict.capitalize()}{flags}: {one.measured} {one.unit}{paper}."
         )
-    return " ".join(told)
+    return told
 
 
 def _told(ones: Sequence[Judged]) -> str:

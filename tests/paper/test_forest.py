@@ -88,4 +88,5 @@ def test_alt_text_counts_what_came_out_smaller():
 
 def test_without_a_measurement_it_says_so():
     nothing = replace(one("a"), effect=None, verdict="not run")
-    assert not forest.figure(verdicts(nothing)).axes
+    (ax,) = forest.figure(verdicts(nothing)).axes
+    assert [text.get_text() for text in ax.texts] == ["no assertion was measured yet"]

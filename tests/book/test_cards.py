@@ -1,0 +1,38 @@
+"""Cards of a chapter: what they say where runs are missing, and how they tell what came out."""
+
+import pytest
+
+from snt_core.book import cards, certificate
+from snt_core.paper import looks, specification
+from tests.records import changed, result, without
+
+SOMEWHERE = {"device": "a processor", "started": "2026-01-01T00:00:00+00:00"}
+
+
+def test_nets_alone_are_no_run_of_what_measures_them():
+    made = changed(result("table4"), lambda spec: True, provenance=SOMEWHERE)
+    nets = without(made, lambda spec: not spec.leaves_weights)
+    assert nets.records
+    assert "Not run yet" in cards.badge(nets).data
+    assert "Not run yet" not in cards.badge(made).data
+    figure = looks.absent("nothing")
+    assert "no numbers yet" in cards.downloads(nets, specification.table([]), figure).data
+
+
+def test_a_figure_that_is_absent_shows_why_in_a_notebook():
+    assert looks.absent("no run yet").axes  # IPython shows a figure without axes as its repr
+
+
+def test_several_assertions_are_told_one_by_one():
+    made = result("table4", (0, 1, 2))
+    told = cards.outcome("ablation", made).data
+    assert told.count("<li>") == 4
+    assert cards.outcomes(("ablation", made), ("ablation", made)).data == told * 2
+
+
+@pytest.mark.parametrize(
+    ("artefact", "says"),
+    [("table2", "too few runs to judge its claims"), ("deviations", "no claim is judged by it")],
+)
+def test_the_certificate_says_why_no_verdict_stands_on_runs(artefact, says):
+    assert certificate._without_result(artefact) == says
