@@ -14,6 +14,7 @@ from typing import Any
 
 from snt_core.book.chapters import chapters, read_notebook
 from snt_core.book.launch import checked_address
+from snt_core.common.documents import read_yaml
 from snt_core.common.errors import UserError
 from snt_core.common.files import PROJECT, atomic_write
 
@@ -33,9 +34,7 @@ def write(folder: Path, project: Path = PROJECT) -> list[Path]:
 
     Nothing is written where `_config.yml` names no repository.
     """
-    import yaml
-
-    about = yaml.safe_load((project / "_config.yml").read_text())["repository"]
+    about = read_yaml(project / "_config.yml")["repository"]
     address = checked_address(about["url"])
     if not address:
         return []

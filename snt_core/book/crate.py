@@ -23,6 +23,7 @@ from snt_core.book.build import stale_chapters
 from snt_core.book.certificate import executions, repetitions
 from snt_core.book.chapters import Chapter, chapters
 from snt_core.book.crate_metadata import Contents, describe
+from snt_core.common.documents import read_yaml
 from snt_core.common.errors import UserError
 from snt_core.common.files import PROJECT
 from snt_core.paper.profiles import PUBLISHED
@@ -136,11 +137,8 @@ def _notebook(chapter: Chapter) -> str:
 
 def _describe(project: Path, store: Store, folder: Path) -> None:
     """Write the certificate, the metadata and, last, the checksums of all that is there."""
-    import yaml
-
-    citation = yaml.safe_load((project / "CITATION.cff").read_text())
-    config = yaml.safe_load((project / "_config.yml").read_text())
-    repository = config["repository"]["url"]
+    citation = read_yaml(project / "CITATION.cff")
+    repository = read_yaml(project / "_config.yml")["repository"]["url"]
     executed = executions(store, scoreboard(store))
     repeated = repetitions(store, executed)
     manifest = {_notebook(c): c.label for c in chapters(project)}
