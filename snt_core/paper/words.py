@@ -16,6 +16,11 @@ from snt_core.paper.verdict import (
 )
 
 
+def plural(count: int, noun: str) -> str:
+    """Return a number and its noun: 1 seed, 2 seeds."""
+    return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
 def findings(verdicts: Sequence[Verdict]) -> list[str]:
     """Return sentences on what is settled for and against the paper, and on what is not."""
     judged = [(verdict, one) for verdict in verdicts for one in verdict.assertions]

@@ -1,0 +1,23 @@
+"""What a chapter shows around its figure; chapters write `cards.NAME`."""
+
+from snt_core.book.cards.downloads import downloads
+from snt_core.book.cards.sources import provenance
+from snt_core.book.cards.summary import badge, nets
+from snt_core.book.cards.tables import comparison, listing, table, tables
+from snt_core.book.cards.verdicts import outcome, outcomes, picture, scoreboard, verdict
+
+__all__ = [
+    "badge",
+    "comparison",
+    "downloads",
+    "listing",
+    "nets",
+    "outcome",
+    "outcomes",
+    "picture",
+    "provenance",
+    "scoreboard",
+    "table",
+    "tables",
+    "verdict",
+]

@@ -1,0 +1,137 @@
+"""What came out of the claims: sentences, cards, the scoreboard and its picture."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from html import escape
+from types import MappingProxyType
+from typing import Any
+
+from IPython.display import HTML
+
+from snt_core.book.cards.tables import html_table, listing
+from snt_core.paper import forest, numbers, words
+from snt_core.paper.selection import Selection
+from snt_core.paper.verdict import NOT_RUN, VERDICTS, Judged, Verdict, judge
+
+
+def outcome(claim: str, *selections: Selection) -> HTML:
+    """Return what came out of a claim, in words."""
+    found = judge(claim, *selections)
+    told = words.outcome(found)
+    opening = f"<strong>What came out: {escape(found.verdict)}.</strong>"
+    if len(told) == 1:
+        return HTML(f"<p>{opening} {escape(told[0])}</p>")
+    return HTML(f"<p>{opening}</p>{listing(told).data}")
+
+
+def outcomes(*evidence: tuple[Any, ...]) -> HTML:
+    """Return what came out of several claims: tuples of a claim and the selections it rests on."""
+    return HTML("".join(outcome(claim, *selections).data for claim, *selections in evidence))
+
+
+def verdict(claim: str, *selections: Selection) -> HTML:
+    """Return a card: what the paper claims, and what the records say of each assertion in it."""
+    found = judge(claim, *selections)
+    entry = numbers.claims()[claim]
+    lines = [
+        f"<p><strong>{escape(found.verdict)}</strong>: {escape(entry['says'])} "
+        f"<em>({escape(entry['where'])})</em></p>",
+        _assertions(found.assertions),
+    ]
+    if any("one seed" in one.flags for one in found.assertions):
+        lines.append(f"<p>{ONE_SEED}</p>")
+    for name in sorted({s.profile.name for s in selections if not s.profile.verdicts}):
+        lines.append(f"<p>Profile {name} gives no verdict.</p>")
+    return HTML(f'<div class="verdict verdict-{_kind(found.verdict)}">{"".join(lines)}</div>')
+
+
+ONE_SEED = (
+    "With one seed the interval covers the sampling of test images, not variation between "
+    "trainings, so nothing is settled."
+)
+
+
+def _assertions(assertions: Sequence[Judged]) -> str:
+    heads = ("assertion", "verdict", "observed [95 %]", "the paper", "seeds", "flags")
+    rows = []
+    for one in assertions:
+        observed = escape(one.measured) or escape(one.text)
+        cells = (
+            escape(one.says),
+            _chip(one.verdict),
+            f"{observed}<br><small>{escape(one.unit)}</small>" if one.measured else observed,
+            escape(one.claimed) or "-",
+            str(one.n or "-"),
+            escape(", ".join(one.flags)) or "-",
+        )
+        rows.append("".join(f"<td>{cell}</td>" for cell in cells))
+    return html_table(heads, rows, "assertions")
+
+
+def _chip(verdict: str) -> str:
+    return f'<span class="verdict-chip verdict-{_kind(verdict)}">{escape(verdict)}</span>'
+
+
+def _kind(verdict: str) -> str:
+    """The verdict as a class of the style sheet."""
+    return verdict.replace(" ", "-")
+
+
+def scoreboard(
+    verdicts: Sequence[Verdict], links: Mapping[str, str] = MappingProxyType({})
+) -> HTML:
+    """Return the claims in one table, those not run folded below it.
+
+    `links` maps an artefact to its chapter's page.
+    """
+    if not verdicts:
+        return HTML("<p>None.</p>")
+    judged = [found for found in verdicts if found.verdict != NOT_RUN]
+    others = [found for found in verdicts if found.verdict == NOT_RUN]
+    kinds = Counter(found.verdict for found in verdicts)
+    tally = ", ".join(f"{kinds[kind]} {kind}" for kind in VERDICTS if kinds[kind])
+    html = f"<p>Of {len(verdicts)} claims: {tally}.</p>"
+    if judged:
+        html += _claims(judged, links)
+    if others:
+        summary = f"<summary>{words.plural(len(others), 'claim')} not run</summary>"
+        html += f'<details class="unrun">{summary}{_claims(others, links)}</details>'
+    return HTML(html)
+
+
+def _claims(verdicts: Sequence[Verdict], links: Mapping[str, str]) -> str:
+    heads = ("claim", "the paper says", "verdict", "assertions", "what decides [95 %]", "the paper")
+    rows = []
+    for found in verdicts:
+        entry, shown = numbers.claims()[found.id], found.leading
+        name = escape(found.id)
+        if page := links.get(found.chapter):
+            name = f'<a href="{escape(page)}">{name}</a>'
+        effect = "-"
+        if shown.measured:
+            flags = f"<br><small>{escape(', '.join(shown.flags))}</small>" if shown.flags else ""
+            effect = f"{escape(shown.says)}<br>{shown.measured} {escape(shown.unit)}{flags}"
+        cells = (
+            f"{name}<br><small>{escape(entry['where'])}</small>",
+            escape(entry["says"]),
+            _chip(found.verdict),
+            escape(found.tally),
+            effect,
+            escape(shown.claimed) or "-",
+        )
+        rows.append("".join(f"<td>{cell}</td>" for cell in cells))
+    return html_table(heads, rows, "scoreboard")
+
+
+def picture(verdicts: Sequence[Verdict], links: Mapping[str, str] = MappingProxyType({})) -> HTML:
+    """Return all measured assertions in one picture, drawn into the page so that its links work."""
+    svg = io.StringIO()
+    forest.figure(verdicts, links).savefig(svg, format="svg", bbox_inches="tight", pad_inches=0.03)
+    drawn = svg.getvalue()[svg.getvalue().index("<svg") :]
+    for name, title in forest.titles(verdicts).items():
+        drawn = drawn.replace(f'<g id="{name}">', f'<g id="{name}"><title>{escape(title)}</title>')
+    label = escape(forest.alt(verdicts), quote=True)
+    return HTML(f'<div class="picture" role="group" aria-label="{label}">{drawn}</div>')
