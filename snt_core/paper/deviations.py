@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any
 from snt_core.common.checks import all_or_one
 from snt_core.paper import quantized
 from snt_core.paper.evidence import frame, means
-from snt_core.paper.looks import COLOURS, MARKERS, canvas, or_absent, plain_log
+from snt_core.paper.looks import (
+    COLOURS,
+    MARKERS,
+    described,
+    key,
+    or_absent,
+    panels,
+    plain_log,
+    values,
+)
 from snt_core.paper.profiles import Profile
 from snt_core.paper.recipes import (
     BACKBONES,
@@ -152,7 +161,7 @@ def _recipe(net: Net) -> Recipe:
 # sensitivity -> its nets, and what tells them apart where approach and seed do not
 VARIED: dict[str, tuple[Callable[[Profile, int], list[Net]], Callable[[Net], str]]] = {
     "rho": (_radii, lambda net: f"rho {_recipe(net).rho:g}"),
-    "architecture": (_architectures, lambda net: f"{BACKBONES[net.model]}, {net.variant}"),
+    "architecture": (_architectures, lambda net: f"{BACKBONES[net.model]}, {LABELS[net.approach]}"),
     "schedule": (_schedules, lambda net: f"{_recipe(net).epochs} epochs"),
     "factorial": (_factors, lambda net: FACTORIAL[net.variant]),
     "optimizer": (_optimizers, _label),
@@ -240,19 +249,23 @@ def _in_order(rows: pd.DataFrame, by: str) -> str:
 @or_absent
 def figure(table: pd.DataFrame, columns: dict[str, str]) -> Figure:
     """Draw a row of dots per setting, a panel per column; `columns` maps them to their labels."""
-    figure = canvas(9, 0.9 + 0.34 * table.setting.nunique())
     places = {setting: i for i, setting in enumerate(dict.fromkeys(table.setting))}
-    panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
-    for ax, (column, label) in zip(panels, columns.items(), strict=True):
+    figure, axes = panels(len(columns), height=0.9 + 0.34 * len(places), sharey=True)
+    for ax, (column, label) in zip(axes, columns.items(), strict=True):
         for approach, rows in table.groupby("approach", sort=False):
-            look = {"color": COLOURS.get(approach, "0.35"), "marker": MARKERS.get(approach, "v")}
+            look: dict[str, Any] = {
+                "color": COLOURS.get(approach, "0.35"),
+                "marker": MARKERS.get(approach, "v"),
+            }
             at = rows.setting.map(places)
             ax.plot(rows[column], at, ls="", label=LABELS[approach], ms=7, **look)
         ax.set(xlabel=label, ylim=(len(places) - 0.5, -0.5))
         if column == "lambda_max":
-            plain_log(ax)
+            plain_log(ax.xaxis)
+            ax.set_xlabel(r"$\lambda_{\max}$ (log scale)")
+        ax.margins(x=0.08)  # marks at the edge are drawn whole
         ax.set_yticks(list(places.values()), list(places))
     if table.groupby("setting").approach.nunique().max() > 1:  # else the setting says it all
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
-    return figure
+        key(figure, axes[0])
+    told = (f"{label}: {values(table, column, by='setting')}" for column, label in columns.items())
+    return described(figure, f"Dot plots, a row for each setting. Means: {'; '.join(told)}.")

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from snt_core.paper import numbers
 from snt_core.paper.effects import Effect, difference
 from snt_core.paper.evidence import Assertion, frame, of
-from snt_core.paper.looks import canvas, lines, or_absent
+from snt_core.paper.looks import COLOURS, PAPER, described, lines, or_absent, panels, values
 from snt_core.paper.profiles import Profile
 from snt_core.paper.recipes import training
 from snt_core.paper.statistics import Interval, over_seeds
@@ -59,14 +60,26 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
 @or_absent
 def figure(table: pd.DataFrame) -> Figure:
     """Draw cumulative explained variance over the share of components, FFN and QKV."""
-    figure = canvas(9, 3.8)
-    axes = figure.subplots(1, 2, sharey=True)
+    figure, axes = panels(2, sharey=True)
+    theirs = numbers.figure1()
     for ax, (part, title) in zip(axes, TITLES.items(), strict=True):
         lines(ax, table[table.part == part], "components", "explained", mark=False)
-        ax.axvline(SHARE, color="0.5", lw=0.8, ls=":")
+        ax.axvline(SHARE, color="0.2", lw=0.8, ls=":")
+        for row in theirs[theirs.part == part].itertuples():
+            at = row.components / row.width
+            ax.plot(at, row.explained, **{**PAPER, "color": COLOURS[row.approach]})
         ax.set(title=title, xlabel="components / width", ylabel="explained variance", ylim=(0, 1))
-        ax.label_outer()
-    return figure
+    axes[0].plot([], [], label="paper", **PAPER)
+    axes[0].legend()
+    read = table[(table.components - SHARE).abs() < 0.5 / table.components.nunique()]
+    shares = (
+        f"{title}: {values(read[read.part == part], 'explained')}" for part, title in TITLES.items()
+    )
+    return described(
+        figure,
+        f"Two line charts of explained variance over the share of components. At {SHARE:.0%} of "
+        f"the width, {'; '.join(shares)}.",
+    )
 
 
 def _ffn_lead(records: Sequence[Record]) -> Interval:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from snt_core.paper import numbers
 from snt_core.paper.effects import quotient
 from snt_core.paper.evidence import Assertion, frame, of
-from snt_core.paper.looks import COLOURS, canvas, or_absent
+from snt_core.paper.looks import COLOURS, PAPER, described, or_absent, panels, plain_symlog, values
 from snt_core.paper.profiles import Profile
 from snt_core.paper.recipes import LABELS, training
 from snt_core.paper.statistics import Interval
@@ -43,8 +44,8 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
 def figure(table: pd.DataFrame) -> Figure:
     """Draw the lowest and highest value of every channel, in the block with the widest one."""
     first = table.drop_duplicates("approach").set_index("approach")
-    figure = canvas(9, 3.4)
-    axes = figure.subplots(1, 2, sharey=True)
+    figure, axes = panels(2, height=3.4, sharey=True)
+    theirs = numbers.figure2()
     for ax, approach in zip(axes, ORDER, strict=True):
         if approach not in first.index:  # diverged
             continue
@@ -52,8 +53,16 @@ def figure(table: pd.DataFrame) -> Figure:
         at = np.arange(len(row.low))
         ax.vlines(at, row.low, row.high, color=COLOURS[approach], lw=max(0.4, 200 / len(at)))
         ax.set(title=f"{LABELS[approach]}, {row.block}", xlabel="channel", ylabel="range")
-        ax.label_outer()
-    return figure
+        for end in theirs[theirs.approach == approach].itertuples():
+            ax.plot([end.channel] * 2, [end.low, end.high], label="paper", **PAPER)
+            ax.legend()
+    plain_symlog(axes[0].yaxis, 10)  # the paper's outlier may be far beyond
+    return described(
+        figure,
+        "Two plots of a bar per activation channel, from its lowest to its highest value. The "
+        f"widest channel's range over the median one's: {values(table, 'ratio')}. The paper's "
+        "widest channel of ADAM spans -60 to 60.",
+    )
 
 
 def _outliers(records: Sequence[Record]) -> Interval:

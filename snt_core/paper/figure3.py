@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from snt_core.methods.curvature.smoothing import smooth
 from snt_core.paper.effects import Effect, difference
 from snt_core.paper.evidence import Assertion, frame, of
-from snt_core.paper.looks import COLOURS, DASHES, absent, canvas, or_absent
+from snt_core.paper.looks import (
+    COLOURS,
+    DASHES,
+    canvas,
+    described,
+    or_absent,
+    panels,
+    plain_symlog,
+    values,
+)
 from snt_core.paper.profiles import Profile
 from snt_core.paper.recipes import LABELS, THREE, training
 from snt_core.paper.statistics import Interval
@@ -60,8 +69,7 @@ def traces(records: Iterable[Record]) -> pd.DataFrame:
 @or_absent
 def figure(table: pd.DataFrame) -> Figure:
     """Draw the share of each 4-bit code, of weights and of activations."""
-    figure = canvas(9, 3.6)
-    axes = figure.subplots(1, 2)
+    figure, axes = panels(2, height=3.6)
     for ax, part in zip(axes, ("weights", "activations"), strict=True):
         for approach in ORDER:
             rows = table[(table.part == part) & (table.approach == approach)]
@@ -71,31 +79,55 @@ def figure(table: pd.DataFrame) -> Figure:
             label = f"{LABELS[approach]}, {rows.entropy.mean():.2f} bits"
             look = {"color": COLOURS[approach], "ls": DASHES[approach]}
             ax.stairs(share, np.arange(len(share) + 1) - 0.5, label=label, lw=1.8, **look)
-        ax.set(title=part, xlabel="code, in rising order", ylabel="share")
+        ax.set(title=part, xlabel="code, in rising order", ylabel="share", xticks=range(0, 16, 3))
         ax.legend()
-    return figure
+    even = (
+        f"{part}: {values(table[table.part == part], 'entropy')}"
+        for part in ("weights", "activations")
+    )
+    return described(
+        figure,
+        f"Two step histograms of how often each 4-bit code occurs. Mean entropy in bits, "
+        f"{'; '.join(even)}.",
+    )
 
 
-def surface_figure(records: Iterable[Record]) -> Figure:
-    """Draw the loss around each net (first seed) on one scale of colours."""
+def surfaces(records: Iterable[Record]) -> pd.DataFrame:
+    """Return a row per net: the loss on a plane through its weights, and at its middle."""
+    rows = frame(records, "surface")
+    middle = [float(np.asarray(loss)[len(loss) // 2, len(loss) // 2]) for loss in rows.losses]
+    return rows.assign(middle=middle)
+
+
+MOST = 100.0  # nats: beyond it a net is broken, and how far says nothing about its minimum
+
+
+@or_absent
+def surface_figure(surfaces: pd.DataFrame) -> Figure:
+    """Draw the loss around each net (first seed) on one scale of colours, up to `MOST`."""
     from matplotlib.colors import LogNorm
 
-    first = frame(records, "surface").drop_duplicates("approach").set_index("approach")
-    if first.empty:
-        return absent("no loss surface was measured yet")
+    first = surfaces.drop_duplicates("approach").set_index("approach")
     order = [a for a in ORDER if a in first.index]
-    figure = canvas(9.5, 3.3)
     losses = np.stack([np.asarray(first.loc[a].losses) for a in order])
-    levels = np.geomspace(max(losses.min(), 1e-3), losses.max(), 16)
-    axes = figure.subplots(1, len(order), sharey=True, squeeze=False)[0]
+    top = min(losses.max(), MOST)
+    levels = np.geomspace(max(losses.min(), 1e-3), top, 16)
+    look: dict[str, Any] = {"norm": LogNorm(levels[0], levels[-1]), "cmap": "viridis"}
+    figure, axes = panels(len(order), width=9.5, height=3.3, sharey=True)
     for ax, approach, loss in zip(axes, order, losses, strict=True):
         row = first.loc[approach]
-        look = {"levels": levels, "norm": LogNorm(levels[0], levels[-1]), "cmap": "viridis"}
-        shown = ax.contourf(row.alphas, row.betas, loss.T.clip(levels[0]), **look)
+        inside = loss.T.clip(levels[0])
+        shown = ax.contourf(row.alphas, row.betas, inside, levels=levels, extend="max", **look)
         ax.set(title=LABELS[approach], xlabel="first direction", ylabel="second direction")
-        ax.label_outer()
-    figure.colorbar(shown, ax=axes, label="loss (nats)", format="%.2g")
-    return figure
+    ticks = [t for t in (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100) if levels[0] <= t <= top]
+    bar = figure.colorbar(shown, ax=axes, label="loss (nats)", ticks=ticks, format="%g")
+    bar.minorticks_off()
+    return described(
+        figure,
+        "Contour maps of the training loss around each net in two random directions, on one "
+        f"logarithmic scale of colours. Loss at the net itself, in nats: "
+        f"{values(first.loc[order].reset_index(), 'middle')}.",
+    )
 
 
 @or_absent
@@ -105,14 +137,21 @@ def spectrum_figure(traces: pd.DataFrame) -> Figure:
     ax = figure.subplots()
     span = max(traces.largest.max(), -traces.smallest.min(), 1.0)
     grid = np.linspace(traces.smallest.min() - 0.05 * span, 1.05 * span, 800)
+    highest = 0.0
     for approach, rows in traces.groupby("approach"):
         curves = [smooth(r.nodes, r.weights, grid, span / 100) for r in rows.itertuples()]
         look = {"color": COLOURS[approach], "ls": DASHES[approach]}
-        ax.plot(grid, np.mean(curves, 0), label=LABELS[approach], **look)
-    ax.set(xlabel="eigenvalue", ylabel="density", yscale="log", ylim=(1e-7, None))
-    ax.set_xscale("symlog", linthresh=span / 50)
+        density = np.mean(curves, 0)
+        ax.plot(grid, density, label=LABELS[approach], **look)
+        highest = max(highest, density.max())
+    ax.set(xlabel="eigenvalue", ylabel="density", yscale="log", ylim=(1e-7, 5 * highest))
+    plain_symlog(ax.xaxis, 10.0 ** np.floor(np.log10(span / 20)))
     ax.legend()
-    return figure
+    return described(
+        figure,
+        "Line chart of the spectral density of the Hessian: a tall peak at zero and a thin tail. "
+        f"It ends at {values(traces, 'largest')}; the trace is {values(traces, 'trace')}.",
+    )
 
 
 def _evenness(part: str) -> Effect:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from snt_core.paper.looks import canvas
+from snt_core.paper.looks import described, panels
 from snt_core.paper.profiles import Profile
 from snt_core.runs.spec import Spec
 
@@ -123,13 +123,13 @@ def figure(columns: dict[str, nn.Module]) -> Figure:
     """Draw a column per block, top to bottom in the order of its forward pass."""
     traced = {title: operations(block) for title, block in columns.items()}
     height = max(map(len, traced.values()))
-    figure = canvas(2.6 * len(traced), 0.5 * height + 1.2)
-    axes = figure.subplots(1, len(traced), squeeze=False)[0]
+    figure, axes = panels(len(traced), width=2.6 * len(traced), height=0.5 * height + 1.2)
     for ax, (title, boxes) in zip(axes, traced.items(), strict=True):
         _draw(ax, boxes)
         ax.set(xlim=(-1.2, 3), ylim=(height, -1.6), title=title)
         ax.set_axis_off()
-    return figure
+    told = (f"{t}: {', '.join(box.label for box in boxes)}" for t, boxes in traced.items())
+    return described(figure, f"Flow charts, top to bottom. {'. '.join(told)}.")
 
 
 def _draw(ax: Axes, boxes: list[Box]) -> None:

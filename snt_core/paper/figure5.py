@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from snt_core.common.checks import all_or_one
 from snt_core.paper.effects import drops_more, keeps_more
 from snt_core.paper.evidence import Assertion, frame, of
-from snt_core.paper.looks import canvas, lines, or_absent
+from snt_core.paper.looks import described, lines, or_absent, panels, values
 from snt_core.paper.profiles import Profile
 from snt_core.paper.recipes import THREE, retraining, sharpness, training
 from snt_core.runs.kinds.imp import IMPSpec
@@ -60,13 +60,18 @@ def table(records: Iterable[Record]) -> pd.DataFrame:
 @or_absent
 def figure(table: pd.DataFrame) -> Figure:
     """Draw test top-1, and the drop from the dense net, over sparsity."""
-    figure = canvas(9, 3.8)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = panels(2)
     lines(left, table, "sparsity", "top1")
     lines(right, table, "sparsity", "drop")
     left.set(xlabel="sparsity", ylabel="test top-1 (%)")
     right.set(xlabel="sparsity", ylabel="drop from the dense net (points)")
-    return figure
+    most = table[table.sparsity == table.sparsity.max()]
+    return described(
+        figure,
+        f"Two line charts over sparsity: test top-1, and points lost against the dense net. Top-1 "
+        f"of the dense nets: {values(table[table.sparsity == 0], 'top1')}; at "
+        f"{table.sparsity.max():.0%}: {values(most, 'top1')}.",
+    )
 
 
 def _one_shot(model: str) -> dict[str, Assertion]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from snt_core.paper.effects import higher, quotient
 from snt_core.paper.evidence import Assertion, Untestable, frame, of
-from snt_core.paper.looks import canvas, lines, or_absent
+from snt_core.paper.looks import canvas, described, lines, or_absent, values
 from snt_core.paper.profiles import Profile
 from snt_core.paper.recipes import THREE, ptq, training
 from snt_core.paper.statistics import Interval
@@ -43,7 +43,12 @@ def figure(table: pd.DataFrame) -> Figure:
     ax = figure.subplots()
     lines(ax, table, "epoch", "val_top1")
     ax.set(xlabel="epochs of fine-tuning", ylabel="validation top-1 (%)")
-    return figure
+    first, last = (table[table.step == end] for end in (table.step.min(), table.step.max()))
+    return described(
+        figure,
+        "Line chart of validation top-1 over the epoch of fine-tuning, in percent. Right after "
+        f"rounding: {values(first, 'val_top1')}; at the end: {values(last, 'val_top1')}.",
+    )
 
 
 def steps_to_95(curve: pd.DataFrame) -> float:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from snt_core.paper.effects import Effect, gap, image_drops
 from snt_core.paper.evidence import Assertion, frame, means, of
-from snt_core.paper.looks import canvas, lines, or_absent
+from snt_core.paper.looks import described, lines, or_absent, panels, values
 from snt_core.paper.profiles import Profile
 from snt_core.paper.recipes import THREE, training
 from snt_core.paper.statistics import Interval
@@ -52,16 +52,18 @@ def at_half(table: pd.DataFrame) -> pd.DataFrame:
 @or_absent
 def figure(table: pd.DataFrame) -> Figure:
     """Draw the drop over sparsity for nets trained with crops and flips, and without."""
-    figure = canvas(9, 3.8)
-    for ax, (augment, title) in zip(
-        figure.subplots(1, 2, sharey=True),
-        (("crop-flip", "with augmentation"), ("none", "without")),
-        strict=True,
-    ):
+    titles = {"crop-flip": "with augmentation", "none": "without"}
+    figure, axes = panels(2, sharey=True)
+    for ax, (augment, title) in zip(axes, titles.items(), strict=True):
         lines(ax, table[table.augment == augment], "sparsity", "drop")
         ax.set(xlabel="sparsity", ylabel="drop from the dense net (points)", title=title)
-        ax.label_outer()
-    return figure
+    half = table[table.sparsity == 0.5]
+    lost = (f"{t}: {values(half[half.augment == a], 'drop')}" for a, t in titles.items())
+    return described(
+        figure,
+        f"Two line charts of points lost over sparsity, for training with and without "
+        f"augmentation. At half sparsity, {'; '.join(lost)}.",
+    )
 
 
 def _dense_loss(approach: str) -> Effect:

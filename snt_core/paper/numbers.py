@@ -59,6 +59,16 @@ def table4() -> pd.DataFrame:
     return rows.assign(approach=rows.variant.map(names)).set_index("approach")
 
 
+def figure1() -> pd.DataFrame:
+    """Return what the text says of Figure 1: approach, part, components, width, explained."""
+    return _rows("figure1")
+
+
+def figure2() -> pd.DataFrame:
+    """Return what the text says of Figure 2: approach, channel, low, high."""
+    return _rows("figure2")
+
+
 def _rows(table: str) -> pd.DataFrame:
     import pandas as pd  # not at the top: the command line starts without it
 

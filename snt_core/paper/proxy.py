@@ -12,7 +12,7 @@ from snt_core.common.checks import all_or_one
 from snt_core.paper import figure5, table2, table3, table4
 from snt_core.paper.effects import Effect
 from snt_core.paper.evidence import NET, Assertion, Untestable, frame
-from snt_core.paper.looks import COLOURS, MARKERS, absent, canvas, or_absent
+from snt_core.paper.looks import COLOURS, MARKERS, absent, described, grid, key, plain_log
 from snt_core.paper.profiles import Profile
 from snt_core.paper.quantized import quantized
 from snt_core.paper.recipes import LABELS, lambda_max
@@ -126,83 +126,34 @@ def figure(table: pd.DataFrame) -> Figure:
     if table.empty:
         return absent(r"no net whose $\lambda_{\max}$ converged")
     compressions = sorted(set(table.compression))
-    rows = -(-len(compressions) // 3)
-    figure = canvas(9.5, 2.7 * rows)
-    axes = figure.subplots(rows, 3, squeeze=False).ravel()
-    for ax, name in zip(axes, compressions, strict=False):
+    figure, axes = grid(len(compressions))
+    for ax, name in zip(axes, compressions, strict=True):
         for approach, part in table[table.compression == name].groupby("approach"):
             ax.plot(part.lambda_max, part["drop"], MARKERS[approach], color=COLOURS[approach])
-        ax.set(title=name, xscale="log", xlabel=r"$\lambda_{\max}$", ylabel="drop (points)")
-    for ax in axes[len(compressions) :]:
-        ax.set_axis_off()
+        ax.set_title(name.replace(", ", ",\n", 1) if len(name) > 20 else name, fontsize=11)
+        ax.set(xlabel=r"$\lambda_{\max}$ (log scale)", ylabel="drop (points)")
+        plain_log(ax.xaxis)
     for approach in dict.fromkeys(table.approach):
-        look = {"color": COLOURS[approach], "label": LABELS[approach]}
+        look: dict[str, Any] = {"color": COLOURS[approach], "label": LABELS[approach]}
         axes[0].plot([], [], MARKERS[approach], **look)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    return figure
-
-
-# does curvature govern the rise of the loss? ---------------------------------------------------
+    key(figure, axes[0])
+    ranked = {
+        name: rows.lambda_max.corr(rows["drop"], method="spearman")
+        for name, rows in table.groupby("compression")
+        if min(rows.lambda_max.nunique(), rows["drop"].nunique()) > 1
+    }
+    told = ", ".join(f"{name} {rho:+.2f}" for name, rho in ranked.items())
+    return described(
+        figure,
+        f"{len(compressions)} scatter plots of points lost over the largest Hessian eigenvalue, "
+        f"one for each compression. Rank correlation: {told or 'too few nets'}.",
+    )
 
 
 def pooled(*selections: Selection) -> list[Record]:
     """Return the records of all backbones; where some are real, without those of smoke."""
     real = [selection for selection in selections if selection.profile.verdicts]
     return [record for selection in real or selections for record in selection.records]
-
-
-def mechanism(records: Iterable[Record]) -> pd.DataFrame:
-    """Return a row per net and compression: the rise of the loss, and two predictions of it.
-
-    `predicted` is of second order along the very step that compression takes; `bound` puts
-    lambda_max in the place of the curvature along it.
-    """
-    records = list(records)
-    rises, curvature = frame(records, "rise"), frame(records, "lambda_max")
-    curvature = curvature[[*NET, "lambda_max"]].drop_duplicates(NET)
-    rows = rises.drop_duplicates([*NET, "compression"]).merge(curvature, on=NET)
-    return rows.assign(bound=rows.slope + rows.lambda_max * rows.squared_length / 2)
-
-
-def mechanism_summary(mechanism: pd.DataFrame) -> pd.DataFrame:
-    """Return, for each compression, how well the predictions rank nets and how large they are."""
-    import pandas as pd
-
-    return pd.DataFrame(
-        {
-            "compression": name,
-            "nets": len(rows),
-            "rise (median, nats)": rows.rise.median(),
-            "predicted / rise": (rows.predicted / rows.rise).median(),
-            "with lambda_max / rise": (rows.bound / rows.rise).median(),
-            "rank correlation, predicted": rows.rise.corr(rows.predicted, method="spearman"),
-            "rank correlation, with lambda_max": rows.rise.corr(rows.bound, method="spearman"),
-        }
-        for name, rows in mechanism.groupby("compression", sort=False)
-    )
-
-
-@or_absent
-def mechanism_figure(mechanism: pd.DataFrame) -> Figure:
-    """Draw the rise of the loss over both predictions of it, a mark per net and compression."""
-    figure = canvas(9, 3.8)
-    panels = {
-        "predicted": "predicted along the step (nats)",
-        "bound": r"with $\lambda_{\max}$ for the curvature (nats)",
-    }
-    axes = figure.subplots(1, 2, sharey=True)
-    for ax, (column, label) in zip(axes, panels.items(), strict=True):
-        for approach, rows in mechanism.groupby("approach"):
-            look = {"color": COLOURS[approach], "label": LABELS[approach], "ls": "", "ms": 5}
-            ax.plot(rows[column], rows.rise, MARKERS[approach], **look)
-        ends = [min(mechanism.rise.min(), 0.0), mechanism.rise.max()]
-        ax.plot(ends, ends, color="0.5", lw=0.8, ls=":")
-        ax.set_xscale("symlog", linthresh=0.01)
-        ax.set_yscale("symlog", linthresh=0.01)
-        ax.set(xlabel=label, ylabel="rise of the loss (nats)")
-        ax.label_outer()
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    return figure
 
 
 MEASURES = {

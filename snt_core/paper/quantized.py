@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from snt_core.paper.effects import gap, losses
 from snt_core.paper.evidence import NET, frame, means
-from snt_core.paper.looks import COLOURS, MARKERS, PAPER, canvas
+from snt_core.paper.looks import (
+    COLOURS,
+    MARKERS,
+    PAPER,
+    described,
+    key,
+    panels,
+    plain_log,
+    values,
+)
 from snt_core.paper.recipes import LABELS
-from snt_core.paper.statistics import bootstrap
+from snt_core.paper.statistics import Interval, bootstrap, over_seeds
 from snt_core.runs.record import Record
 
 if TYPE_CHECKING:
@@ -55,7 +66,7 @@ def comparison(
     """Return the paper beside ours: for each quantity and approach both, n, interval, difference.
 
     `ours` has a row per approach and seed, `theirs` is indexed by approach; `columns` maps a column
-    of both to its heading. For "top1" there is a 95 % interval over the images in `correct`.
+    of both to its heading. The interval is that of `interval`.
     """
     import pandas as pd
 
@@ -64,10 +75,7 @@ def comparison(
         for approach in order:
             mine = ours[ours.approach == approach]
             value, printed = mine[column].mean(), theirs[column].get(approach)
-            interval = ""
-            if column == "top1" and len(mine):
-                found = bootstrap([100.0 * correct for correct in mine.correct])
-                interval = f"{found.low:.2f} to {found.high:.2f}"
+            found = interval(mine, column)
             rows.append(
                 {
                     "quantity": heading,
@@ -75,7 +83,7 @@ def comparison(
                     "paper": printed,
                     "ours (mean)": value,
                     "n seeds": len(mine),
-                    "95 % interval": interval,
+                    "95 % interval": f"{found.low:.2f} to {found.high:.2f}" if found else "",
                     "ours - paper": None if printed is None else value - printed,
                 }
             )
@@ -145,25 +153,48 @@ def figure(ours: pd.DataFrame, theirs: pd.DataFrame, order: Sequence[str], *, wh
     Both frames have the columns lambda_max and top1; `ours` one row per approach and seed with
     `approach` as a column, `theirs` is indexed by approach; `what` names the quantization.
     """
-    figure = canvas(9, 3.6)
-    axes = figure.subplots(1, 2)
-    quantities = (
-        ("lambda_max", r"$\lambda_{\max}$ (log scale)"),
-        ("top1", f"{what} top-1 (%)"),
-    )
+    figure, axes = panels(2, height=3.6)
+    quantities = (("lambda_max", r"$\lambda_{\max}$ (log scale)"), ("top1", f"{what} top-1 (%)"))
     for ax, (column, label) in zip(axes, quantities, strict=True):
         for i, approach in enumerate(order):
             if approach in theirs.index:
                 ax.plot(i - 0.14, theirs.loc[approach, column], **PAPER)
-            seeds = ours.loc[ours.approach == approach, column]
-            place = [i + 0.14] * len(seeds)
-            ax.plot(place, seeds, MARKERS[approach], ms=8, color=COLOURS[approach])
+            mine = ours[ours.approach == approach]
+            look: dict[str, Any] = {"color": COLOURS[approach]}
+            ax.plot([i + 0.14] * len(mine), mine[column], MARKERS[approach], ms=8, **look)
+            if (found := interval(mine, column)) is not None:
+                ax.vlines(i + 0.28, found.low, found.high, lw=2, **look)
         ax.set_xticks(range(len(order)), [LABELS[a] for a in order])
         ax.set_xlim(-0.6, len(order) - 0.4)
         ax.set_ylabel(label)
         ax.grid(axis="x", visible=False)
-    axes[0].set_yscale("log")
+    plain_log(axes[0].yaxis)
     axes[0].plot([], [], label="paper", **PAPER)
-    axes[0].plot([], [], "o", ms=8, color="0.6", label="ours, one mark a seed")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return figure
+    axes[0].plot([], [], "o", ms=8, color="0.4", label="ours, one mark a seed")
+    axes[0].plot([], [], lw=2, color="0.4", label="95 % interval of the mean")
+    key(figure, axes[0], columns=3)
+    return described(
+        figure,
+        f"Two dot plots. Largest Hessian eigenvalue: {values(ours, 'lambda_max')}; in the paper "
+        f"{_printed(theirs, 'lambda_max', order)}. Top-1 at {what}, percent: "
+        f"{values(ours, 'top1', digits=4)}; in the paper {_printed(theirs, 'top1', order)}.",
+    )
+
+
+def interval(net: pd.DataFrame, column: str) -> Interval | None:
+    """Return the 95 % interval of one approach's mean, `net` having a row a seed.
+
+    For "top1" over test images and seeds; for lambda_max over seeds, by its logarithm. None where
+    nothing says how far it may be off: one eigenvalue alone.
+    """
+    if column == "top1" and len(net):
+        return bootstrap([100.0 * correct for correct in net.correct])
+    if len(net) < 2:
+        return None
+    found = over_seeds(np.log(net[column].to_numpy(float)))
+    mean, low, high = (float(np.exp(end)) for end in (found.mean, found.low, found.high))
+    return Interval(mean, low, high, found.seeds)
+
+
+def _printed(theirs: pd.DataFrame, column: str, order: Sequence[str]) -> str:
+    return ", ".join(f"{LABELS[a]} {theirs.loc[a, column]:g}" for a in order if a in theirs.index)

@@ -52,6 +52,13 @@ BACKBONES = {  # the paper's names
     "vit_tiny": "ViT",
     "vit_b16": "ViT-B",
 }
+DATASETS = {
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "imagenet": "ImageNet",
+    "digits": "scikit-learn's digits",
+    "few-digits": "600 of scikit-learn's digits",
+}
 LR = {  # peak of the schedule; only ResNet-20's was tried, the others are usual ones
     "resnet20": 1e-2,
     "mixer_s": 1e-3,

@@ -13,7 +13,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from snt_core.paper.effects import gap, losses
-from snt_core.paper.looks import COLOURS, MARKERS, canvas, or_absent
+from snt_core.paper.looks import COLOURS, MARKERS, canvas, described, or_absent
 from snt_core.paper.profiles import Profile
 from snt_core.paper.recipes import LABELS, THREE, finetuning, training
 from snt_core.runs.kinds.ptq import PTQSpec
@@ -166,7 +166,16 @@ def figure(table: pd.DataFrame) -> Figure:
     grid[0, 0].set_ylabel("points less lost\nthan with ADAM")
     grid[1, 0].set_yticks(range(len(options)), [words for *_, words in options], fontsize=8)
     grid[1, 0].set_ylim(len(options) - 0.5, -0.5)
-    return figure
+    told = (
+        f"{LABELS[a]} {int((rows['mean'] > 0).sum())} of {len(rows)}, median "
+        f"{rows['mean'].median():+.2f} points"
+        for a, rows in table.groupby("approach")
+    )
+    return described(
+        figure,
+        "Curves of the points less lost than with ADAM, sorted, over a grid of squares that shows "
+        f"the choices. Above zero: {'; '.join(told)}.",
+    )
 
 
 def _curve(ax: Axes, rows: pd.DataFrame, approach: str) -> None:

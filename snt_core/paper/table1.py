@@ -10,7 +10,7 @@ import numpy as np
 from snt_core.common.checks import all_or_one
 from snt_core.paper.effects import Effect
 from snt_core.paper.evidence import Assertion, frame, of
-from snt_core.paper.looks import COLOURS, MARKERS, canvas, or_absent
+from snt_core.paper.looks import COLOURS, MARKERS, canvas, described, key, or_absent, values
 from snt_core.paper.profiles import Profile
 from snt_core.paper.recipes import BACKBONES
 from snt_core.paper.statistics import Interval, median
@@ -64,6 +64,7 @@ def figure(table: pd.DataFrame) -> Figure:
     models = list(dict.fromkeys(table.model))
     looks = {"adam": "adam", "sam": "sam", "snt": "arch", "snt_eager": "preact"}
     drawn = {name: label for name, label in CONTENDERS.items() if name in looks}
+    named = table[table.contender.isin(drawn)].replace({"contender": CONTENDERS})
     for k, (contender, label) in enumerate(drawn.items()):
         rows = table[table.contender == contender]
         at = [models.index(model) + 0.16 * (k - 1.5) for model in rows.model]
@@ -72,9 +73,13 @@ def figure(table: pd.DataFrame) -> Figure:
     for limit in (MOST, *TWICE):
         ax.axhline(limit, color="0.5", lw=0.8, ls=":")
     ax.set_xticks(range(len(models)), [BACKBONES[model] for model in models])
-    ax.set(ylabel="time of a step / Adam's of the same kind", ylim=(0, None))
-    figure.legend(loc="outside lower center", ncols=4)
-    return figure
+    ax.set(ylabel="time of a step / Adam's", ylim=(0, None))
+    key(figure, ax)
+    each = (
+        f"{BACKBONES[model]}: {values(named[named.model == model], 'ratio', by='contender')}"
+        for model in models
+    )
+    return described(figure, f"Dot plot of the time of a step in steps of Adam. {'. '.join(each)}.")
 
 
 def step_ratio(contender: str, column: str = "rounds") -> Effect:

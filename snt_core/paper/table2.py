@@ -10,7 +10,19 @@ import numpy as np
 from snt_core.paper import numbers
 from snt_core.paper.effects import Effect, gap, image_drops, sharper
 from snt_core.paper.evidence import NET, Assertion, Untestable, frame, of
-from snt_core.paper.looks import COLOURS, DASHES, MARKERS, PAPER, absent, canvas, or_absent
+from snt_core.paper.looks import (
+    COLOURS,
+    DASHES,
+    MARKERS,
+    PAPER,
+    described,
+    key,
+    or_absent,
+    panels,
+    plain_log,
+    plain_symlog,
+    values,
+)
 from snt_core.paper.profiles import Profile
 from snt_core.paper.recipes import LABELS, lambda_max, sharpness, static, training
 from snt_core.paper.statistics import Interval
@@ -145,46 +157,68 @@ def beside_paper(table: pd.DataFrame) -> pd.DataFrame:
 def figure(table: pd.DataFrame) -> Figure:
     """Draw lambda_max, and the points lost under four compressions, beside the paper's."""
     theirs = numbers.table2()
-    figure = canvas(9.5, 3.8)
-    left, right = figure.subplots(1, 2, width_ratios=(1, 3))
+    figure, (left, right) = panels(2, width=9.5, ratios=(1, 3))
     for ax, names, sign in ((left, ["lambda_max"], 1), (right, list(DROPS), -1)):
         for i, name in enumerate(names):
             for k, approach in enumerate(ORDER):
                 at = i + 0.24 * (k - 0.5)
                 seen = table[(table.quantity == name) & (table.approach == approach)].value
                 ax.plot(at - 0.05, sign * theirs.loc[name, approach], **PAPER)
-                look = {"color": COLOURS[approach], "ms": 8}
+                look: dict[str, Any] = {"color": COLOURS[approach], "ms": 8}
                 ax.plot([at + 0.05] * len(seen), sign * seen, MARKERS[approach], **look)
         ax.grid(axis="x", visible=False)
-    left.set_yscale("log")
+    plain_log(left.yaxis)
     left.set_xticks([0], [r"$\lambda_{\max}$"])
     left.set_xlim(-0.6, 0.6)
-    right.set_yscale("symlog", linthresh=1)
-    right.set_xticks(range(len(DROPS)), list(DROPS.values()))
+    plain_symlog(right.yaxis, 1)
+    right.set_xticks(range(len(DROPS)), [words.replace(" ", "\n") for words in DROPS.values()])
     right.set_ylabel("points of top-1 lost (symlog)")
     right.plot([], [], label="paper", **PAPER)
     for approach in ORDER:
         right.plot([], [], MARKERS[approach], color=COLOURS[approach], label=LABELS[approach])
-    figure.legend(loc="outside lower center", ncols=3)
-    return figure
+    key(figure, right)
+    lost = (
+        f"{words}: {values(table[table.quantity == name].eval('value = -value'), 'value')}"
+        for name, words in DROPS.items()
+    )
+    sharp = values(table[table.quantity == "lambda_max"], "value")
+    return described(
+        figure,
+        f"Two dot plots beside the paper's values. Largest Hessian eigenvalue: {sharp}. Points of "
+        f"top-1 lost, {'; '.join(lost)}.",
+    )
 
 
-def tokens_figure(records: Iterable[Record]) -> Figure:
+def tokens(records: Iterable[Record]) -> pd.DataFrame:
+    """Return a row per net and setting of token pruning and merging: speed-up, points lost."""
+    return frame(records, "tokens")
+
+
+@or_absent
+def tokens_figure(tokens: pd.DataFrame) -> Figure:
     """Draw accuracy lost over measured speed-up, for token pruning and token merging."""
-    tokens = frame(records, "tokens")
-    if tokens.empty:
-        return absent("no token was pruned or merged yet")
-    figure = canvas(9, 3.6)
     titles = {"prune": "token pruning", "merge": "token merging"}
-    for ax, (method, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
+    figure, axes = panels(2, height=3.6)
+    for ax, (method, title) in zip(axes, titles.items(), strict=True):
         for (approach, _), net in tokens[tokens.method == method].groupby(["approach", "seed"]):
-            look = {"color": COLOURS[approach], "marker": MARKERS[approach], "ms": 5}
+            look: dict[str, Any] = {
+                "color": COLOURS[approach],
+                "marker": MARKERS[approach],
+                "ms": 5,
+            }
             net = net.sort_values("speedup")
             ax.plot(net.speedup, net["drop"], DASHES[approach], label=LABELS[approach], **look)
         ax.axvline(SPEEDUPS[method], color="0.5", lw=0.8, ls=":")
         ax.set(title=title, xlabel="measured speed-up", ylabel="drop (points)")
         ax.legend()
-    return figure
+    most = tokens.loc[tokens.groupby(["method", "approach"]).speedup.idxmax()]
+    ends = (
+        f"{title}, at its fastest: {values(most[most.method == method], 'drop')}"
+        for method, title in titles.items()
+    )
+    return described(
+        figure, f"Two line charts of points lost over measured speed-up. {'; '.join(ends)}."
+    )
 
 
 # claims --------------------------------------------------------------------------------------

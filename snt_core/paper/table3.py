@@ -16,7 +16,7 @@ from snt_core.common.checks import all_or_one
 from snt_core.paper import numbers, quantized
 from snt_core.paper.effects import higher, loses_more, sharper, widest
 from snt_core.paper.evidence import Assertion, Reads, either, frame, means, of
-from snt_core.paper.looks import canvas, lines, or_absent
+from snt_core.paper.looks import described, lines, or_absent, panels, values
 from snt_core.paper.profiles import Profile
 from snt_core.paper.recipes import (
     BACKBONES,
@@ -91,15 +91,19 @@ def rounding(records: Iterable[Record]) -> pd.DataFrame:
 @or_absent
 def rounding_figure(rounding: pd.DataFrame) -> Figure:
     """Draw what rounding alone costs over the bit width, with one scale a tensor and a channel."""
-    figure = canvas(9, 3.6)
     titles = {False: "one scale a tensor", True: "one scale a channel"}
-    axes = figure.subplots(1, 2, sharey=True)
+    figure, axes = panels(2, height=3.6, sharey=True)
     for ax, (per_channel, title) in zip(axes, titles.items(), strict=True):
         lines(ax, rounding[rounding.per_channel == per_channel], "weight_bits", "drop")
         ax.set(title=title, xlabel="bits of a weight", ylabel="points lost by rounding")
         ax.set_xticks(sorted(set(rounding.weight_bits)))
-        ax.label_outer()
-    return figure
+    four = rounding[rounding.weight_bits == 4]
+    lost = (f"{t}: {values(four[four.per_channel == c], 'drop')}" for c, t in titles.items())
+    return described(
+        figure,
+        f"Two line charts of points lost by rounding, over the bits of a weight. At 4 bits, "
+        f"{'; '.join(lost)}.",
+    )
 
 
 def control(records: Iterable[Record]) -> pd.DataFrame:

@@ -180,10 +180,10 @@ def test_variants_of_one_approach_keep_their_own_numbers():
 def test_variants_of_the_architecture():
     made = result("deviations", (0,), part={"about": "architecture"})
     assert set(deviations.table(made.records, "architecture").setting) == {
-        "ResNet-20, snt",
-        "ResNet-20, snt-nofinal",
-        "Mixer-S, snt",
-        "Mixer-S, snt-channels",
+        "ResNet-20, ARCH",
+        "ResNet-20, ARCH, no last activation",
+        "Mixer-S, ARCH",
+        "Mixer-S, ARCH, along channels",
     }
 
 
