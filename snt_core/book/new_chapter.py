@@ -27,12 +27,13 @@ INTRODUCTION = """\
 **The claim.** Say what is claimed, and where.
 
 `snt plan --profile NAME --only $artefact` says what each profile would cost here."""
-SETUP = """\
+OPENING = """\
 from snt_core.book import cards
-from snt_core.paper import $imports
+from snt_core.paper import $artefact
 from snt_core.paper.selection import reproduce
 
-looks.style()"""
+runs = reproduce("$artefact", profile=profile, seeds=seeds, store=store)
+cards.badge(runs)"""
 
 
 def create(name: str, project: Path = PROJECT) -> list[Path]:
@@ -63,8 +64,7 @@ def create(name: str, project: Path = PROJECT) -> list[Path]:
         raise UserError(f"there is a chapter of {artefact} already; choose another name")
     for path in (notebook, module, project / "_toc.yml"):
         require_writable("the folder", path.parent)
-    imports = ", ".join(sorted([artefact, "looks"]))  # as the linter of notebooks wants them
-    words = {"artefact": artefact, "title": title, "imports": imports}
+    words = {"artefact": artefact, "title": title}
     contents = _with_entry(project / "_toc.yml", name)
     atomic_write(module, Template(TEMPLATE.read_text(encoding="utf-8")).substitute(words).encode())
     atomic_write(notebook, _notebook(words).encode())
@@ -90,24 +90,20 @@ def _notebook(words: dict[str, str]) -> str:
     artefact, title = words["artefact"], words["title"]
     shown = {
         "figure": {"caption": f"{title}: say net, data and seeds.", "name": f"fig-{artefact}"},
-        "image": {"alt": "Say what the figure shows, for those who cannot see it."},
     }
-    arguments = "profile=profile, seeds=seeds, store=store"
     cells = [
         _markdown(Template(INTRODUCTION).substitute(words)),
-        _code(Template(SETUP).substitute(words)),
         _code(PARAMETERS, tags=["parameters"]),
-        _code(f'runs = reproduce("{artefact}", {arguments})\ncards.badge(runs)'),
+        _code(Template(OPENING).substitute(words)),
         _markdown("## What came out"),
         _code(
-            f"ours = {artefact}.table(runs.records)\nfigure = {artefact}.figure(ours)\nfigure",
+            f"ours = {artefact}.table(runs.records)\ncards.figure({artefact}.figure, ours, runs)",
             mystnb=shown,
         ),
         _code('cards.table(ours[["approach", "seed", "top1"]])'),
         _markdown("## What to keep in mind\n\n- Say what the numbers cannot tell."),
         _markdown("## Where the numbers come from"),
         _code("cards.provenance(runs)"),
-        _code("cards.downloads(runs, ours, figure)"),
     ]
     for number, cell in enumerate(cells):
         cell["id"] = f"{artefact}-{number:02}"

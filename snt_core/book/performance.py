@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from snt_core.common.documents import read_json
 from snt_core.common.errors import UserError
-from snt_core.paper.looks import COLOURS, canvas
+from snt_core.paper.looks import COLOURS, canvas, described
 
 LIMITS = {
     "gemm_fp32_gflops": "matrix product, float32 (GFLOP/s)",
@@ -87,4 +87,5 @@ def figure(frame: pd.DataFrame) -> Figure:
     ax.minorticks_off()
     ax.set(xlabel="times as good as the peer", xlim=(0.7, 1.5 * max(2, rows.ratio.max())))
     ax.grid(axis="y", visible=False)
-    return figure
+    told = ", ".join(f"{row.work} {row.ratio:.2f}" for row in rows.iloc[::-1].itertuples())
+    return described(figure, f"Bar chart, times as good as the peer: {told}.")

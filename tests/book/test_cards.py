@@ -15,8 +15,9 @@ def test_nets_alone_are_no_run_of_what_measures_them():
     assert nets.records
     assert "Not run yet" in cards.badge(nets).data
     assert "Not run yet" not in cards.badge(made).data
-    figure = looks.absent("nothing")
-    assert "no numbers yet" in cards.downloads(nets, specification.table([]), figure).data
+    drawn = cards.figure(specification.figure, specification.table([]), nets).data
+    assert "nothing was recorded" in drawn
+    assert "download" not in drawn
 
 
 def test_a_figure_that_is_absent_shows_why_in_a_notebook():

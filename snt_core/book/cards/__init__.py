@@ -1,6 +1,6 @@
 """What a chapter shows around its figure; chapters write `cards.NAME`."""
 
-from snt_core.book.cards.downloads import downloads
+from snt_core.book.cards.figures import figure
 from snt_core.book.cards.sources import provenance
 from snt_core.book.cards.summary import badge, nets
 from snt_core.book.cards.tables import comparison, listing, table, tables
@@ -9,7 +9,7 @@ from snt_core.book.cards.verdicts import outcome, outcomes, picture, scoreboard,
 __all__ = [
     "badge",
     "comparison",
-    "downloads",
+    "figure",
     "listing",
     "nets",
     "outcome",
