@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,9 +10,14 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from filelock import FileLock
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from snt_core.common.files import PROJECT
+from snt_core.paper.asked import requested
+from snt_core.paper.profiles import PROFILES
+from snt_core.runs.runner import run_all
+from snt_core.runs.store import Store
 
 MakeChapter = Callable[..., Path]
 
@@ -53,8 +59,19 @@ class BuiltBook:
 
 @pytest.fixture(scope="session")
 def smoke_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An empty store that `SNT_STORE` names; what one chapter runs there, the next one finds."""
-    store = tmp_path_factory.mktemp("store")
+    """A store with every run of smoke, which `SNT_STORE` names.
+
+    The first process that wants it makes it, as `snt book --profile smoke` does; others wait.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    store = shared / "smoke_store"
+    with FileLock(shared / "smoke_store.lock"):
+        if not store.exists():
+            making = Store(shared / "smoke_store_in_the_making")
+            run_all(requested(PROFILES["smoke"], (), ()), making, profile="smoke", workers=2)
+            making.folder.rename(store)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SNT_STORE", str(store))
         yield store
@@ -62,7 +79,7 @@ def smoke_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def smoke_book(smoke_store: Path, tmp_path_factory: pytest.TempPathFactory) -> BuiltBook:
-    """Every real chapter executed live at smoke, and the book made of them."""
+    """Every real chapter executed at smoke, and the book made of them."""
     from snt_core.book.build import build
 
     root = tmp_path_factory.mktemp("book")
