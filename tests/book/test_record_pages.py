@@ -1,17 +1,18 @@
-"""Pages of records: whole, linked, safe against whatever a record says."""
+"""Pages of records: whole, linked, safe against whatever a record says; then in a browser."""
 
 from __future__ import annotations
 
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from snt_core.book import record_links
+from snt_core.book import cards, record_links
+from snt_core.book.build import build
 from snt_core.book.record_extension import RecordPages
 from snt_core.book.record_page import Around, code, page
 from snt_core.book.record_values import ROWS, shown, text
@@ -19,8 +20,9 @@ from snt_core.paper.profiles import PROFILES
 from snt_core.runs.record import Record
 from snt_core.runs.repeats import keep
 from snt_core.runs.store import Store
+from tests.book.test_pages import Reader, browser  # noqa: F401, the second is a fixture
 from tests.executions import fill, repetition
-from tests.records import result
+from tests.records import changed, result
 
 HOSTILE = "</script></table><img src=x onerror=alert(1)>\"'&"
 
@@ -144,3 +146,74 @@ def test_three_thousand_records_take_seconds(tmp_path):
     RecordPages(lambda: store).write(html, {})
     assert time.monotonic() - begun < 20  # 10 on a machine that does nothing else
     assert len(list(html.glob("records/*.html"))) == count
+
+
+FACTS = {
+    "device": "a card",
+    "started": "2026-11-25T10:00:00+00:00",
+    "seconds": 1.0,
+    "commit": "c" * 40,
+    "dirty": True,
+    "interrupted": [{"commit": "d" * 40, "dirty": False}],
+}
+
+
+def test_the_list_of_records_is_folded_and_says_how_many():
+    made = changed(result("table4"), lambda spec: True, provenance=FACTS)
+    html = cards.provenance(made, made).data
+    assert html.startswith('<details class="records"><summary>')
+    assert f"{len(made.records)} records" in html
+    assert html.count("<tr") == len(made.records) + 1
+    assert f"{'d' * 10}, {'c' * 10}+changes" in html
+    names = {record.name: record.name for record in made.records}
+    body = record_links.with_links(html, names, "book/a")
+    assert record_links.linked(body, names) == [record.name for record in made.records]
+    assert "Nothing was recorded" in cards.provenance(replace(made, records=[])).data
+
+
+# in a built book ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def reader(browser) -> Iterator[Reader]:  # noqa: F811
+    opened = Reader(browser, 1280, "light")
+    yield opened
+    opened.context.close()
+
+
+@pytest.fixture
+def chapter(small_project, make_chapter, tmp_path, monkeypatch) -> Path:
+    """The page of a chapter that lists records, in a built book."""
+    monkeypatch.setenv("SNT_STORE", str(tmp_path / "store"))
+    fill(Store(tmp_path / "store"))
+    make_chapter(
+        "from snt_core.book import cards\nfrom snt_core.paper.selection import reproduce",
+        'cards.provenance(reproduce("table4", store=store))',
+        parameters='profile: str = "published"\nstore: str = ""',
+        project=small_project,
+    )
+    return build(project=small_project).parent / "book" / "table9_small.html"
+
+
+@pytest.mark.book
+@pytest.mark.xdist_group("book")
+def test_a_reader_goes_from_a_chapter_to_a_record_and_back(chapter, reader):
+    page = reader.open(chapter)
+    fold = page.locator("details.records")
+    assert fold.locator("summary").bounding_box()["height"] >= 44
+    assert not fold.locator("table").is_visible()
+    fold.locator("summary").press("Enter")
+    name = fold.locator("td a").first.inner_text()
+    fold.locator("td a").first.click()
+    assert page.title() == f"Record {name}"
+    page.get_by_role("link", name="table9_small").click()
+    assert page.url.endswith("table9_small.html")
+    assert reader.wrong == []
+
+
+@pytest.mark.book
+@pytest.mark.xdist_group("book")
+def test_printed_the_list_is_open(chapter, reader):
+    page = reader.open(chapter)
+    page.emulate_media(media="print")
+    assert page.locator("details.records table").bounding_box()["height"] > 100
