@@ -26,7 +26,6 @@ def provenance(*selections: Selection) -> HTML:
             "net": BACKBONES.get(record.spec.net.model, record.spec.net.model),
             "approach": record.spec.net.approach,
             "seed": record.spec.net.seed,
-            "images": record.n_samples,
             "ended": record.status,
             "started (UTC)": record.provenance["started"][:16].replace("T", " "),
             "seconds of work": record.provenance["seconds"],
@@ -37,6 +36,10 @@ def provenance(*selections: Selection) -> HTML:
     )
     if frame.empty:
         return table(frame)
+    if frame.profile.nunique() == 1:  # the badge says it
+        frame = frame.drop(columns="profile")
+    if (frame.ended == "done").all():
+        frame = frame.drop(columns="ended")
     opening = f"<summary>{plural(len(frame), 'record')}: what ran, where and when</summary>"
     files = "<p>Each is a file of the store: <code>records/PROFILE/RECORD.json</code>.</p>"
     return HTML(f'<details class="records">{opening}{files}{table(frame).data}</details>')
