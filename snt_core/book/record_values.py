@@ -8,7 +8,7 @@ from typing import Any
 
 TEXT = 60  # characters of a text that are shown
 VALUES = 6  # of a list of numbers
-ROWS = 40  # of a table
+ROWS = 24  # of a table
 
 
 @dataclass(frozen=True)

@@ -138,13 +138,14 @@ def test_smoke_has_pages_only_where_something_leads_there(tmp_path):
     assert kinds == sorted([measured.spec.kind, "train"])  # and the net's own
 
 
-def test_three_thousand_records_take_seconds(tmp_path):
+def test_many_records_take_seconds(tmp_path):
+    """Ten seconds of computing for 3,000, and so one for 300: others may use the machine too."""
     store, html = Store(tmp_path / "store"), tmp_path / "html"
-    count = len(fill(store, seeds=range(3000 // len(fill(store, seeds=[0])))))
-    assert count > 2900
-    begun = time.monotonic()
+    count = len(fill(store, seeds=range(300 // len(fill(store, seeds=[0])))))
+    assert count > 290
+    begun = time.process_time()
     RecordPages(lambda: store).write(html, {})
-    assert time.monotonic() - begun < 20  # 10 on a machine that does nothing else
+    assert time.process_time() - begun < 1
     assert len(list(html.glob("records/*.html"))) == count
 
 
