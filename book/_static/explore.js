@@ -91,7 +91,7 @@
     const axis = {gridcolor: colour("border"), linecolor: colour("border"), zerolinecolor: colour("text-muted"), automargin: true};
     return {
       height: HEIGHT, autosize: true, hovermode: "closest", dragmode: touch.matches ? false : "zoom",
-      margin: {l: 55, r: 10, t: 10, b: 50}, legend: {orientation: "h", y: -0.22},
+      margin: {l: 55, r: 10, t: 10, b: 50}, legend: {orientation: "h", y: -0.26},
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: {color: colour("text-base"), family: style.fontFamily || "sans-serif", size: 13},
       hoverlabel: {align: "left", bgcolor: colour("surface"), bordercolor: colour("border"), font: {color: colour("text-base")}},
@@ -115,7 +115,7 @@
         filters.every(name => chosen[name] === ALL || String(row[name]) === chosen[name]));
       status.textContent = `${kept.length} of ${rows.length} ${view.noun} shown.`;
       return Plotly.react(plot, view.traces(kept, data.marks, chosen), layout(view.axes(chosen)),
-        {displayModeBar: false, responsive: true});
+        {displayModeBar: false});
     }
 
     /* a finger has no hover: its first touch tells the record and offers its page */
@@ -134,6 +134,7 @@
     for (const name of ["controls", "plot", "status"]) part(name).hidden = false;
     part("static").hidden = true;
     draw().then(() => plot.on("plotly_click", follow));
+    new ResizeObserver(() => Plotly.Plots.resize(plot)).observe(plot); // a sidebar folds, a phone turns
     new MutationObserver(draw).observe(document.documentElement, {attributeFilter: ["data-theme"]});
   }
 

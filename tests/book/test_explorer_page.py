@@ -186,6 +186,18 @@ class TestInABrowser:
         )
         assert reader.wrong == []
 
+    def test_the_plot_fills_its_place_when_that_changes(self, opened):
+        page, _ = opened()
+        page.set_viewport_size({"width": 390, "height": 800})
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('.explorer-plot')]"
+            ".every(plot => plot._fullLayout.width === plot.clientWidth)"
+        )
+        page.evaluate("document.querySelector('.explorer').style.width = '300px'")
+        page.wait_for_function(
+            "() => document.querySelector('.explorer-plot')._fullLayout.width === 300"
+        )
+
     @pytest.mark.parametrize("width", [1280, 390])
     def test_controls_are_large_and_nothing_reaches_out(self, opened, width):
         page, reader = opened(width)
