@@ -27,10 +27,10 @@ def provenance(*selections: Selection) -> HTML:
             "approach": record.spec.net.approach,
             "seed": record.spec.net.seed,
             "ended": record.status,
-            "started (UTC)": record.provenance["started"][:16].replace("T", " "),
+            "day (UTC)": record.provenance["started"][:10],
             "seconds of work": record.provenance["seconds"],
             "device": record.provenance["device"],
-            "commit of the code": _commit(record.provenance),
+            "commit": _commit(record.provenance),
         }
         for record in records.values()
     )
