@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snt_core.book import record_links, record_page
-from snt_core.paper.profiles import PROFILES
+from snt_core.paper.profiles import can_judge
 from snt_core.runs.identity import record_name
 from snt_core.runs.record import Record
 from snt_core.runs.repeats import Repeat, repeats
@@ -75,7 +75,7 @@ class RecordPages:
             repository: where commits are linked to; empty for nowhere.
         """
         uses = self._uses(html, titles)
-        wanted = {n for n, r in self.records.items() if PROFILES[r.profile].verdicts} | set(uses)
+        wanted = {n for n, r in self.records.items() if can_judge(r.profile)} | set(uses)
         parents = {name: self._parent(name) for name in self.records}
         wanted |= {parent for name in wanted if (parent := parents[name])}
         children, second = self._children(wanted, parents), self._repeats()

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from snt_core.paper.looks import COLOURS, MARKERS, canvas, or_absent
-from snt_core.paper.profiles import PROFILES
+from snt_core.paper.profiles import PROFILES, can_judge
 from snt_core.paper.recipes import BACKBONES, LABELS, lambda_max
 from snt_core.runs.record import Record
 from snt_core.runs.spec import Net
@@ -29,7 +29,7 @@ Found = tuple[str, str, float]  # what was done, when it was read, top-1 (percen
 
 def judged(records: Iterable[Record]) -> list[Record]:
     """Return the records that ended well at a profile that can be judged."""
-    return [r for r in records if r.status == "done" and PROFILES[r.profile].verdicts]
+    return [r for r in records if r.status == "done" and can_judge(r.profile)]
 
 
 def points(records: Iterable[Record]) -> pd.DataFrame:

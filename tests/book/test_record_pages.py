@@ -16,7 +16,7 @@ from snt_core.book.build import build
 from snt_core.book.record_extension import RecordPages
 from snt_core.book.record_page import Around, code, page
 from snt_core.book.record_values import ROWS, shown, text
-from snt_core.paper.profiles import PROFILES
+from snt_core.paper.profiles import can_judge
 from snt_core.runs.record import Record
 from snt_core.runs.repeats import keep
 from snt_core.runs.store import Store
@@ -125,10 +125,15 @@ def test_no_link_of_a_record_is_dead(written):
                 assert (file.parent / target).is_file(), f"{file.name}: {target}"
 
 
+def test_what_has_pages_of_its_own_accord():
+    assert can_judge("cifar")
+    assert not can_judge("smoke")
+    assert not can_judge("of-another-day")
+
+
 def test_smoke_has_pages_only_where_something_leads_there(tmp_path):
     store, html = Store(tmp_path / "store"), tmp_path / "html"
     records = fill(store, profile="smoke")
-    assert not PROFILES["smoke"].verdicts
     RecordPages(lambda: store).write(html, {})
     assert list(html.glob("records/*")) == []
     measured = next(r for r in records if r.spec.net is not r.spec)
