@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections import defaultdict
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,13 +36,12 @@ def setup(app: Sphinx) -> dict[str, bool]:
 class RecordPages:
     """The records of the store, read once they are asked for: chapters may have added some."""
 
-    def __init__(self, store: Any) -> None:
-        self._open = store
+    def __init__(self, open_one: Callable[[], Store]) -> None:
+        self._open = open_one
 
     @cached_property
     def store(self) -> Store:
-        found: Store = self._open()
-        return found
+        return self._open()
 
     @cached_property
     def records(self) -> dict[str, Record]:
