@@ -172,3 +172,8 @@ def profile_named(name: str) -> Profile:
     if name not in PROFILES:
         raise unknown("profile", name, PROFILES)
     return PROFILES[name]
+
+
+def can_judge(name: str) -> bool:
+    """Return whether records of a profile prove something; those of one unknown today do not."""
+    return name in PROFILES and PROFILES[name].verdicts

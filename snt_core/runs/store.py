@@ -44,9 +44,13 @@ class Store:
 
     def put(self, record: Record) -> Path:
         """Write a record whole or not at all; returns its file."""
-        path = self.folder / "records" / record.profile / f"{record.name}.json"
+        path = self.record_path(record)
         atomic_write(path, record.to_json().encode())
         return path
+
+    def record_path(self, record: Record) -> Path:
+        """Return where a record lies."""
+        return self.folder / "records" / record.profile / f"{record.name}.json"
 
     def names(self) -> set[str]:
         """Return `<kind>-<id>` of every record, without reading them."""

@@ -1,6 +1,7 @@
 """What a chapter shows around its figure; chapters write `cards.NAME`."""
 
 from snt_core.book.cards.figures import figure
+from snt_core.book.cards.interactive import scatter, trainings
 from snt_core.book.cards.sources import provenance
 from snt_core.book.cards.summary import badge, nets
 from snt_core.book.cards.tables import comparison, listing, table, tables
@@ -16,8 +17,10 @@ __all__ = [
     "outcomes",
     "picture",
     "provenance",
+    "scatter",
     "scoreboard",
     "table",
     "tables",
+    "trainings",
     "verdict",
 ]

@@ -8,31 +8,41 @@ import pandas as pd
 from IPython.display import HTML
 
 from snt_core.book.cards.tables import table
+from snt_core.paper.recipes import BACKBONES
 from snt_core.paper.selection import Selection
+from snt_core.paper.words import plural
 
 
 def provenance(*selections: Selection) -> HTML:
-    """Return every record behind the page: id, what it is, where, when, how long."""
+    """Return every record behind the page, folded: what it is, where, when, how long.
+
+    In the built book each leads to its page (see `record_extension`), which has the rest.
+    """
     records = {record.id: record for selection in selections for record in selection.records}
     frame = pd.DataFrame(
         {
             "record": record.name,
             "profile": record.profile,
-            "model": record.spec.net.model,
+            "net": BACKBONES.get(record.spec.net.model, record.spec.net.model),
             "approach": record.spec.net.approach,
             "seed": record.spec.net.seed,
-            "images": record.n_samples,
-            "status": record.status,
-            "started (UTC)": record.provenance["started"][:16].replace("T", " "),
-            "seconds": record.provenance["seconds"],
-            "memory (MB)": record.provenance["peak_memory_mb"],
-            "dtype": record.provenance["dtype"],
-            "torch": record.provenance["torch"],
+            "ended": record.status,
+            "day (UTC)": record.provenance["started"][:10],
+            "seconds of work": record.provenance["seconds"],
+            "device": record.provenance["device"],
             "commit": _commit(record.provenance),
         }
         for record in records.values()
     )
-    return table(frame)
+    if frame.empty:
+        return table(frame)
+    if frame.profile.nunique() == 1:  # the badge says it
+        frame = frame.drop(columns="profile")
+    if (frame.ended == "done").all():
+        frame = frame.drop(columns="ended")
+    opening = f"<summary>{plural(len(frame), 'record')}: what ran, where and when</summary>"
+    files = "<p>Each is a file of the store: <code>records/PROFILE/RECORD.json</code>.</p>"
+    return HTML(f'<details class="records">{opening}{files}{table(frame).data}</details>')
 
 
 def _commit(facts: dict[str, Any]) -> str:
