@@ -6,12 +6,16 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from snt_core.common.files import PROJECT
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 MakeChapter = Callable[..., Path]
 
@@ -68,6 +72,15 @@ def smoke_book(smoke_store: Path, tmp_path_factory: pytest.TempPathFactory) -> B
     root = tmp_path_factory.mktemp("book")
     index = build("smoke", {"profile": "smoke"}, workers=2, root=root)
     return BuiltBook(index.parent, root / "smoke" / "executed")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium; without one the tests that need it fail."""
+    from snt_core.book.chromium import chromium
+
+    with chromium() as opened:
+        yield opened
 
 
 @pytest.fixture
