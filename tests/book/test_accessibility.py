@@ -95,3 +95,37 @@ def test_tables_of_markdown_get_caption_scopes_and_a_box_that_scrolls():
     assert [h["scope"] for h in soup.select("th")] == ["col"] * 2
     names = [region["aria-label"] for region in soup.select("[role=region][tabindex='0']")]
     assert names == ["Table: Words", "Table: Words (2)"]
+
+
+@pytest.fixture
+def large_page(smoke_book, browser):
+    reader = Reader(browser, 390, "dark")
+    yield reader.open(smoke_book.html / "book" / "table4_ablation.html")
+    reader.context.close()
+
+
+@pytest.mark.book
+@pytest.mark.xdist_group("book")
+@pytest.mark.parametrize("by", ["click on the figure", "Enter on the button"])
+def test_a_figure_opens_large_and_closes_by_escape(large_page, by):
+    figure = large_page.locator("article .cell_output img").first
+    if by == "click on the figure":
+        figure.click()
+    else:
+        large_page.locator(".enlarge").first.press("Enter")
+    dialog = large_page.get_by_role("dialog", name=figure.get_attribute("alt"))
+    large = dialog.locator("img").bounding_box()
+    assert large["width"] > 1.5 * figure.bounding_box()["width"]
+    large_page.keyboard.press("Escape")
+    dialog.wait_for(state="detached")
+
+
+@pytest.mark.book
+@pytest.mark.xdist_group("book")
+def test_wide_tables_are_cards_on_a_phone(large_page):
+    table = large_page.locator("table.as-cards").first
+    box = table.locator("xpath=..").evaluate("box => box.scrollWidth - box.clientWidth")
+    assert box <= 0
+    cell = table.get_by_role("cell").first
+    assert cell.evaluate("cell => getComputedStyle(cell, '::before').content") != "none"
+    assert table.get_by_role("columnheader").count() >= 5
