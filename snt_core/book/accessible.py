@@ -47,9 +47,14 @@ def _name_folds(soup: BeautifulSoup) -> None:
 
 
 def _list_references(soup: BeautifulSoup) -> None:
-    """Make the entries of a bibliography items of its list; their own role is deprecated."""
+    """Make the entries of a bibliography items of its list; their own role is deprecated.
+
+    Their numbers go: pages cite by author and year, and the list is in that order.
+    """
     for entry in soup.select("[role=list] > [role=doc-biblioentry]"):
         entry["role"] = "listitem"
+        for number in entry.select("span.label"):
+            number.decompose()
 
 
 def _complete_tables(soup: BeautifulSoup) -> None:

@@ -20,6 +20,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
+def symbols(text: str) -> str:
+    """Return a text with the symbol that pages have for lambda_max, a name of the code."""
+    return text.replace("lambda_max", "λ_max")
+
+
 def findings(verdicts: Sequence[Verdict]) -> list[str]:
     """Return three sentences: what is settled, what that is about, why the rest is not settled."""
     judged = [one for verdict in verdicts for one in verdict.assertions]
@@ -27,14 +32,14 @@ def findings(verdicts: Sequence[Verdict]) -> list[str]:
     counts = _series([f"{kinds[kind]} {kind}" for kind in VERDICTS if kinds[kind]])
     sentences = [f"The paper makes {plural(len(judged), 'assertion')}: {counts}."]
     if settled := [_topics(verdicts, kind) for kind in (SUPPORTED, CONTRADICTED) if kinds[kind]]:
-        first, *others = f"{', '.join(settled)}."
-        sentences.append(first.upper() + "".join(others))
+        told = ", ".join(settled)
+        sentences.append(f"{told[0].upper()}{told[1:]}.")
     unsettled = [one for one in judged if one.verdict == INCONCLUSIVE]
     alone = sum("one seed" in one.flags for one in unsettled)
     if unsettled:
         sentences.append(
-            f"Of the inconclusive ones {alone} rest on one training alone; in {len(unsettled) - alone} "
-            f"the interval holds both signs, or another net stands in."
+            f"Of the inconclusive ones {alone} rest on one training alone; in "
+            f"{len(unsettled) - alone} the interval holds both signs, or another net stands in."
         )
     return sentences
 

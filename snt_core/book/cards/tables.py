@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -11,7 +12,9 @@ from IPython.display import HTML
 
 from snt_core.paper.recipes import BACKBONES, LABELS, stands_in
 from snt_core.paper.selection import Selection
+from snt_core.paper.words import symbols
 
+RECORD = re.compile(r"\w+-[0-9a-f]{16}")
 WIDE = 5  # columns: on a phone each row of such a table becomes a card
 LONG = 30  # rows: so many cards would be endless, so a longer table scrolls sideways there
 
@@ -25,9 +28,10 @@ def table(frame: pd.DataFrame, caption: str = "") -> HTML:
     if frame.empty:
         return HTML("<p>Nothing was recorded for this table yet.</p>")
     frame = frame.rename(columns=LABELS).replace({"approach": LABELS, "model": BACKBONES})
-    heads = [str(name) for name in frame.columns]
-    columns = [[escape(_text(value)) for value in frame[name]] for name in frame.columns]
-    return HTML(html_table(heads, list(zip(*columns)), caption=caption, hidden=_contents(frame)))
+    frame.columns = [symbols(str(name)) for name in frame.columns]
+    columns = [[_cell(_text(value)) for value in frame[name]] for name in frame.columns]
+    rows = list(zip(*columns))
+    return HTML(html_table(frame.columns, rows, caption=caption, hidden=_contents(frame)))
 
 
 def tables(*frames: pd.DataFrame) -> HTML:
@@ -92,10 +96,15 @@ def _text(value: Any) -> str:
     return str(value)
 
 
+def _cell(text: str) -> str:
+    """Return a text as HTML; a record's name is code, and keeps its own."""
+    return f"<code>{text}</code>" if RECORD.fullmatch(text) else escape(symbols(text))
+
+
 def _contents(frame: pd.DataFrame) -> str:
     """Return what a table without a caption holds, such as "top1, lost by approach, seed"."""
     real = [name for name in frame.columns if pd.api.types.is_float_dtype(frame[name])]
-    keys = [str(name) for name in frame.columns if name not in real]
+    keys = [name for name in frame.columns if name not in real]
     if not real or not keys:
-        return f"Table of {', '.join(map(str, frame.columns))}"
-    return f"Table of {', '.join(map(str, real))} by {', '.join(keys)}"
+        return f"Table of {', '.join(frame.columns)}"
+    return f"Table of {', '.join(real)} by {', '.join(keys)}"
