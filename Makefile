@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: book smoke test lint browser bench lab hooks clean
+.PHONY: book smoke pdf screenshots test lint browser bench lab hooks clean
 
 # The first that runs and is 3.11-3.13. `python3` leads: it is the activated environment,
 # whose torch is kept (an installed pyenv shim may exist and yet not run, so each is tried).
@@ -38,6 +38,14 @@ book: .venv/.installed
 smoke: .venv/.installed
 	rm -rf _build/smoke/store
 	SNT_STORE=$(CURDIR)/_build/smoke/store $(BOOK) --profile smoke
+
+# The built book as one PDF, which its front page then links to.
+pdf: book browser
+	$(BIN)/snt pdf
+
+# The pictures in README.md.
+screenshots: book browser
+	$(BIN)/python -m snt_core.book.screenshots
 
 # Everything that continuous integration runs; what fails fast comes first.
 test: lint browser

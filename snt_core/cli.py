@@ -171,6 +171,16 @@ def book(
 
 
 @app.command()
+def pdf() -> None:
+    """Print the built book into one PDF, which its front page then links to."""
+    from snt_core.book.printing import print_book
+
+    project = checkout("the book")
+    pages = book_chapters.pages_of(project / "_toc.yml")
+    print(f"Printed: {print_book(project / '_build' / 'html', pages)}")
+
+
+@app.command()
 def claims(as_json: JsonOption = False) -> None:
     """Show the scoreboard: a verdict on each of the paper's claims and assertions."""
     from snt_core.paper.verdict import scoreboard

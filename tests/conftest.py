@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nbformat
 import pytest
@@ -18,6 +19,9 @@ from snt_core.paper.asked import requested
 from snt_core.paper.profiles import PROFILES
 from snt_core.runs.runner import run_all
 from snt_core.runs.store import Store
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 MakeChapter = Callable[..., Path]
 
@@ -85,6 +89,15 @@ def smoke_book(smoke_store: Path, tmp_path_factory: pytest.TempPathFactory) -> B
     root = tmp_path_factory.mktemp("book")
     index = build("smoke", {"profile": "smoke"}, workers=2, root=root)
     return BuiltBook(index.parent, root / "smoke" / "executed")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium; without one the tests that need it fail."""
+    from snt_core.book.chromium import chromium
+
+    with chromium() as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def chapters(project: Path = PROJECT) -> list[Chapter]:
     """
     if project == PROJECT:
         checkout("the book's chapters")
-    pages = _pages(project / "_toc.yml")
+    pages = pages_of(project / "_toc.yml")
     for page in pages:
         if not any((project / f"{page}{kind}").exists() for kind in (".ipynb", ".md")):
             raise UserError(f"_toc.yml lists '{page}', but there is no {page}.ipynb or {page}.md")
@@ -67,7 +67,7 @@ def find(name: str, project: Path = PROJECT) -> Chapter:
     raise unknown("chapter", name, [chapter.name for chapter in known])
 
 
-def _pages(toc: Path) -> list[str]:
+def pages_of(toc: Path) -> list[str]:
     """Return every page of a table of contents, in reading order."""
     from sphinx_external_toc.parsing import MalformedError, parse_toc_data  # Jupyter Book's own
 

@@ -26,6 +26,17 @@ from snt_core.runs.store import Store
 
 SUPPORTED, CONTRADICTED = "supported", "contradicted"
 PARTLY, INCONCLUSIVE, NOT_RUN = "partly supported", "inconclusive", "not run"
+KINDS = {  # of runs, in words
+    "lambda_max": "λ_max",
+    "one_shot": "one-shot pruning",
+    "imp": "iterative pruning",
+    "static": "static quantization",
+    "ptq": "quantization",
+    "qat": "quantization-aware training",
+    "tokens": "token reduction",
+    "pca": "principal components",
+    "channels": "activation channels",
+}
 VERDICTS = (SUPPORTED, PARTLY, CONTRADICTED, INCONCLUSIVE, NOT_RUN)
 
 
@@ -233,10 +244,10 @@ def _why(spec: Spec, have: dict[Spec, Record]) -> str:
     """Why a run cannot be used."""
     approach = LABELS[spec.net.approach]
     if spec not in have:
-        return f"{spec.kind} of {approach} was not run"
+        return f"{KINDS.get(spec.kind, spec.kind)} of {approach} was not run"
     if have[spec].status != "done":
         return f"{approach} diverged"
-    return f"lambda_max of {approach} did not converge"
+    return f"λ_max of {approach} did not converge"
 
 
 def _p(found: Interval, allowed: tuple[float, float], *, fixed: bool) -> float | None:

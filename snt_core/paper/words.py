@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from snt_core.paper import numbers
 from snt_core.paper.verdict import (
     CONTRADICTED,
     INCONCLUSIVE,
     SUPPORTED,
     VERDICTS,
-    Judged,
     Verdict,
-    survivors,
 )
 
 
@@ -21,28 +20,44 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
+def symbols(text: str) -> str:
+    """Return a text with the symbol that pages have for lambda_max, a name of the code."""
+    return text.replace("lambda_max", "λ_max")
+
+
 def findings(verdicts: Sequence[Verdict]) -> list[str]:
-    """Return sentences on what is settled for and against the paper, and on what is not."""
-    judged = [(verdict, one) for verdict in verdicts for one in verdict.assertions]
-    kinds = Counter(one.verdict for _, one in judged)
-    counts = ", ".join(f"{kinds[kind]} {kind}" for kind in VERDICTS if kinds[kind])
-    kept = survivors(verdicts)
-    sentences = [
-        f"The paper's {len(verdicts)} claims are {len(judged)} assertions: {counts}. "
-        f"{len(kept)} of the settled ones stand after correction for their number."
-    ]
-    for kind, opening in ((SUPPORTED, "Supported"), (CONTRADICTED, "Contradicted")):
-        by_claim = {v.id: [one for one in v.assertions if one.verdict == kind] for v in verdicts}
-        if told := [_told(ones) for ones in by_claim.values() if ones]:
-            sentences.append(f"{opening}: {' '.join(told)}")
-    unsettled = [one for _, one in judged if one.verdict == INCONCLUSIVE]
+    """Return three sentences: what is settled, what that is about, why the rest is not settled."""
+    judged = [one for verdict in verdicts for one in verdict.assertions]
+    kinds = Counter(one.verdict for one in judged)
+    counts = _series([f"{kinds[kind]} {kind}" for kind in VERDICTS if kinds[kind]])
+    sentences = [f"The paper makes {plural(len(judged), 'assertion')}: {counts}."]
+    if settled := [_topics(verdicts, kind) for kind in (SUPPORTED, CONTRADICTED) if kinds[kind]]:
+        told = ", ".join(settled)
+        sentences.append(f"{told[0].upper()}{told[1:]}.")
+    unsettled = [one for one in judged if one.verdict == INCONCLUSIVE]
     alone = sum("one seed" in one.flags for one in unsettled)
     if unsettled:
         sentences.append(
-            f"Of the {len(unsettled)} inconclusive ones {alone} have one training behind them, and "
-            f"{len(unsettled) - alone} an interval that holds both signs or a stand-in's net."
+            f"Of the inconclusive ones {alone} rest on one training alone; in "
+            f"{len(unsettled) - alone} the interval holds both signs, or another net stands in."
         )
     return sentences
+
+
+def _topics(verdicts: Sequence[Verdict], kind: str) -> str:
+    """Return what the assertions of a kind are about, and how many of each claim's they are."""
+    told = []
+    for verdict in verdicts:
+        count = sum(one.verdict == kind for one in verdict.assertions)
+        if count:
+            topic = numbers.claims()[verdict.id]["topic"]
+            told.append(f"{topic} ({count} of {len(verdict.assertions)})")
+    return f"{kind} {'is' if len(told) == 1 else 'are'} {_series(told)}"
+
+
+def _series(parts: Sequence[str]) -> str:
+    *first, last = parts
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def outcome(verdict: Verdict) -> list[str]:
@@ -58,11 +73,3 @@ def outcome(verdict: Verdict) -> list[str]:
             f"{one.says} {one.verdict.capitalize()}{flags}: {one.measured} {one.unit}{paper}."
         )
     return told
-
-
-def _told(ones: Sequence[Judged]) -> str:
-    """The first of a claim's assertions with its effect and the paper's, as a sentence."""
-    first, *others = ones
-    paper = f"; the paper: {first.claimed}" if first.claimed else ""
-    more = f", and {len(others)} more of this claim" if others else ""
-    return f"{first.says.rstrip('.')} ({first.measured} {first.unit}{paper}){more}."

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import html.parser
 import json
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -14,6 +11,7 @@ import pytest
 
 from snt_core.book.chapters import chapters
 from snt_core.common.files import PROJECT
+from tests.browsing import Reader
 
 pytestmark = [pytest.mark.book, pytest.mark.xdist_group("book")]
 
@@ -67,12 +65,6 @@ def test_no_local_path_is_published(smoke_book):
 
 # what a reader sees -------------------------------------------------------------------------
 
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
 # contrast (WCAG 2) of the text of each badge and verdict with what lies behind it
 CONTRAST = """() => {
   const rgba = text => text.match(/[\\d.]+/g).map(Number);
@@ -103,53 +95,6 @@ OVERFLOW = """() => {
 
 IMAGES = """() => [...document.querySelectorAll('article img')]
   .map(img => ({alt: img.alt, width: img.naturalWidth, src: img.getAttribute('src')}))"""
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory) -> Iterator:
-    """A headless Chromium: one on PATH, else playwright's own. Without one these tests fail."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        found = next(filter(None, map(shutil.which, NAMES)), None)
-        path = found or playwright.chromium.executable_path
-        if not os.path.exists(path):
-            pytest.fail(f"no Chromium on PATH ({', '.join(NAMES)}) nor at {path}; `make browser`")
-        opened = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield opened
-        opened.close()
-
-
-class Reader:
-    """Opens pages with the network blocked and notes everything that goes wrong."""
-
-    def __init__(self, browser, width: int, theme: str) -> None:
-        self.wrong: list[str] = []
-        self.context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=theme
-        )
-        self.context.route("**/*", self._block)
-
-    def _block(self, route) -> None:
-        if route.request.url.startswith(("file:", "data:", "blob:")):
-            route.continue_()
-        else:
-            self.wrong.append(f"asks for {route.request.url}")
-            route.abort()
-
-    def open(self, file: Path, query: str = ""):
-        page = self.context.new_page()
-        page.on("pageerror", lambda error: self.wrong.append(f"error {error}"))
-        page.on("requestfailed", lambda request: self.wrong.append(f"cannot load {request.url}"))
-        page.on("console", self._listen)
-        page.goto(file.as_uri() + query, wait_until="load")
-        # typesetting goes on after the page has loaded
-        page.evaluate("() => window.MathJax?.startup?.promise")
-        return page
-
-    def _listen(self, message) -> None:
-        if message.type == "error":
-            self.wrong.append(f"console says {message.text}")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -19,7 +19,7 @@ from snt_core.paper.artefacts import PARTS
 from snt_core.paper.selection import Selection
 from snt_core.runs.record import ABOUT
 
-PHONE = "36rem"  # up to this width of the screen the narrow drawing is shown
+PHONE = "600px"  # up to this width of the screen the narrow drawing is shown
 NET = ("profile", "data", "model", "approach", "seed")  # columns that say whose records a row has
 
 

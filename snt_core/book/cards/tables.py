@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 import pandas as pd
 from IPython.display import HTML
 
 from snt_core.paper.recipes import BACKBONES, LABELS, stands_in
 from snt_core.paper.selection import Selection
+from snt_core.paper.words import symbols
+
+RECORD = re.compile(r"\w+-[0-9a-f]{16}")
+WIDE = 5  # columns: on a phone each row of such a table becomes a card
+LONG = 30  # rows: so many cards would be endless, so a longer table scrolls sideways there
 
 
-def table(frame: pd.DataFrame) -> HTML:
-    """Return a frame as a table that scrolls inside the page; a word where it is empty."""
+def table(frame: pd.DataFrame, caption: str = "") -> HTML:
+    """Return a frame as a table that scrolls inside the page; a word where it is empty.
+
+    A `caption` is shown above the table. Without one, those who hear the page are told which
+    columns there are.
+    """
     if frame.empty:
         return HTML("<p>Nothing was recorded for this table yet.</p>")
     frame = frame.rename(columns=LABELS).replace({"approach": LABELS, "model": BACKBONES})
-    html = frame.to_html(
-        index=False,
-        na_rep="-",
-        float_format=lambda x: f"{x:.4g}" if abs(x) < 0.1 else f"{x:.2f}",
-        border=0,
-        classes="dataframe",
-    )
-    return HTML(f'<div class="table-scroll">{html}</div>')
+    frame.columns = [symbols(str(name)) for name in frame.columns]
+    columns = [[_cell(_text(value)) for value in frame[name]] for name in frame.columns]
+    rows = list(zip(*columns))
+    return HTML(html_table(frame.columns, rows, caption=caption, hidden=_contents(frame)))
 
 
 def tables(*frames: pd.DataFrame) -> HTML:
@@ -44,10 +51,60 @@ def comparison(selection: Selection, frame: pd.DataFrame) -> HTML:
     return table(frame if comparable else frame.drop(columns="ours - paper", errors="ignore"))
 
 
-def html_table(heads: Sequence[str], rows: Sequence[str], kind: str) -> str:
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
+def html_table(
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    kind: str = "",
+    *,
+    caption: str = "",
+    hidden: str = "",
+) -> str:
+    """Return a table of cells that are HTML, in a box of its own that scrolls.
+
+    Its name is `caption`, or `hidden` where the page shows none. The first cell of a row names
+    the row. Roles are spelt out because a phone shows wide tables as cards: an element that is
+    displayed as a block is otherwise no longer a table to a screen reader.
+    """
+    name = escape(caption or hidden, quote=True)
+    look = "" if caption else ' class="visually-hidden"'
+    cards = " as-cards" if len(heads) >= WIDE and len(rows) <= LONG else ""
+    head = "".join(f'<th role="columnheader" scope="col">{escape(h)}</th>' for h in heads)
+    body = "".join(f'<tr role="row">{_cells(heads, row)}</tr>' for row in rows)
     return (
-        f'<div class="table-scroll"><table class="dataframe {kind}"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
+        f'<div class="table-scroll" role="region" tabindex="0" aria-label="{name}">'
+        f'<table role="table" class="dataframe {kind}{cards}"><caption{look}>{name}</caption>'
+        f'<thead role="rowgroup"><tr role="row">{head}</tr></thead>'
+        f'<tbody role="rowgroup">{body}</tbody></table></div>'
     )
+
+
+def _cells(heads: Sequence[str], row: Sequence[str]) -> str:
+    """Return the cells of a row, each with its column's name for the cards of a phone."""
+    first, *others = row
+    cells = [f'<th role="rowheader" scope="row">{first}</th>']
+    for head, cell in zip(heads[1:], others):
+        cells.append(f'<td role="cell" data-label="{escape(head, quote=True)}">{cell}</td>')
+    return "".join(cells)
+
+
+def _text(value: Any) -> str:
+    """Return a value as a table shows it: four digits, a dash where there is none."""
+    if pd.api.types.is_scalar(value) and pd.isna(value):
+        return "-"
+    if pd.api.types.is_float(value):
+        return f"{value:.4g}" if abs(value) < 0.1 else f"{value:.2f}"
+    return str(value)
+
+
+def _cell(text: str) -> str:
+    """Return a text as HTML; a record's name is code, and keeps its own."""
+    return f"<code>{text}</code>" if RECORD.fullmatch(text) else escape(symbols(text))
+
+
+def _contents(frame: pd.DataFrame) -> str:
+    """Return what a table without a caption holds, such as "top1, lost by approach, seed"."""
+    real = [name for name in frame.columns if pd.api.types.is_float_dtype(frame[name])]
+    keys = [name for name in frame.columns if name not in real]
+    if not real or not keys:
+        return f"Table of {', '.join(frame.columns)}"
+    return f"Table of {', '.join(real)} by {', '.join(keys)}"

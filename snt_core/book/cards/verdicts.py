@@ -39,7 +39,7 @@ def verdict(claim: str, *selections: Selection) -> HTML:
     lines = [
         f"<p><strong>{escape(found.verdict)}</strong>: {escape(entry['says'])} "
         f"<em>({escape(entry['where'])})</em></p>",
-        _assertions(found.assertions),
+        _assertions(found.assertions, f"Assertions of the claim {claim}"),
     ]
     if any("one seed" in one.flags for one in found.assertions):
         lines.append(f"<p>{ONE_SEED}</p>")
@@ -54,7 +54,7 @@ ONE_SEED = (
 )
 
 
-def _assertions(assertions: Sequence[Judged]) -> str:
+def _assertions(assertions: Sequence[Judged], name: str) -> str:
     heads = ("assertion", "verdict", "observed [95 %]", "the paper", "seeds", "flags")
     rows = []
     for one in assertions:
@@ -67,8 +67,8 @@ def _assertions(assertions: Sequence[Judged]) -> str:
             str(one.n or "-"),
             escape(", ".join(one.flags)) or "-",
         )
-        rows.append("".join(f"<td>{cell}</td>" for cell in cells))
-    return html_table(heads, rows, "assertions")
+        rows.append(cells)
+    return html_table(heads, rows, "assertions", hidden=name)
 
 
 def _chip(verdict: str) -> str:
@@ -95,35 +95,36 @@ def scoreboard(
     tally = ", ".join(f"{kinds[kind]} {kind}" for kind in VERDICTS if kinds[kind])
     html = f"<p>Of {len(verdicts)} claims: {tally}.</p>"
     if judged:
-        html += _claims(judged, links)
+        html += _claims(judged, links, "The claims that were judged")
     if others:
         summary = f"<summary>{words.plural(len(others), 'claim')} not run</summary>"
-        html += f'<details class="unrun">{summary}{_claims(others, links)}</details>'
+        folded = _claims(others, links, "The claims that were not run")
+        html += f'<details class="unrun">{summary}{folded}</details>'
     return HTML(html)
 
 
-def _claims(verdicts: Sequence[Verdict], links: Mapping[str, str]) -> str:
+def _claims(verdicts: Sequence[Verdict], links: Mapping[str, str], name: str) -> str:
     heads = ("claim", "the paper says", "verdict", "assertions", "what decides [95 %]", "the paper")
     rows = []
     for found in verdicts:
         entry, shown = numbers.claims()[found.id], found.leading
-        name = escape(found.id)
+        claim = escape(found.id)
         if page := links.get(found.chapter):
-            name = f'<a href="{escape(page)}">{name}</a>'
+            claim = f'<a href="{escape(page)}">{claim}</a>'
         effect = "-"
         if shown.measured:
             flags = f"<br><small>{escape(', '.join(shown.flags))}</small>" if shown.flags else ""
             effect = f"{escape(shown.says)}<br>{shown.measured} {escape(shown.unit)}{flags}"
         cells = (
-            f"{name}<br><small>{escape(entry['where'])}</small>",
+            f"{claim}<br><small>{escape(entry['where'])}</small>",
             escape(entry["says"]),
             _chip(found.verdict),
             escape(found.tally),
             effect,
             escape(shown.claimed) or "-",
         )
-        rows.append("".join(f"<td>{cell}</td>" for cell in cells))
-    return html_table(heads, rows, "scoreboard")
+        rows.append(cells)
+    return html_table(heads, rows, "scoreboard", hidden=name)
 
 
 def picture(verdicts: Sequence[Verdict], links: Mapping[str, str] = MappingProxyType({})) -> HTML:
@@ -134,4 +135,6 @@ def picture(verdicts: Sequence[Verdict], links: Mapping[str, str] = MappingProxy
     for name, title in forest.titles(verdicts).items():
         drawn = drawn.replace(f'<g id="{name}">', f'<g id="{name}"><title>{escape(title)}</title>')
     label = escape(forest.alt(verdicts), quote=True)
-    return HTML(f'<div class="picture" role="group" aria-label="{label}">{drawn}</div>')
+    return HTML(
+        f'<div class="picture" role="region" tabindex="0" aria-label="{label}">{drawn}</div>'
+    )
