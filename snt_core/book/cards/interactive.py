@@ -23,7 +23,7 @@ from snt_core.paper.words import plural
 
 EMPTY = "No record of a profile that can be judged tells this yet, so there is nothing to explore."
 SYMBOLS = {"o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down"}
-SHARPNESS = {"lambda_max": "lambda_max", "normalised": "lambda_max, filters normalised"}
+SHARPNESS = {"lambda_max": "λ_max", "normalised": "λ_max, filters normalised"}
 WHEN = {when: when for when in (explorer.BEFORE, explorer.AFTER)}
 READINGS = {
     "val_top1": "validation top-1 (%)",
@@ -38,7 +38,8 @@ WORDS = {  # heads of the tables
     "test_top1": "test top-1 (%)",
     "top1": "top-1 (%)",
     "lost": "lost (points)",
-    "normalised": "lambda_max, filters normalised",
+    "lambda_max": "λ_max",
+    "normalised": "λ_max, filters normalised",
     "when": "read",
 }
 

@@ -17,6 +17,48 @@ from snt_core.paper.words import symbols
 RECORD = re.compile(r"\w+-[0-9a-f]{16}")
 WIDE = 5  # columns: on a phone each row of such a table becomes a card
 LONG = 30  # rows: so many cards would be endless, so a longer table scrolls sideways there
+HEADS = {  # column of a frame -> what a reader calls it
+    "model": "net",
+    "part": "weights of",
+    "top1": "top-1 (%)",
+    "float": "float (%)",
+    "before": "before (%)",
+    "after": "after (%)",
+    "lost before": "lost before (points)",
+    "lost after": "lost after (points)",
+    "weight_bits": "bits of a weight",
+    "act_bits": "bits of an activation",
+    "per_channel": "one scale for each",
+    "observer": "range of activations by",
+    "form": "form of PACT",
+    "augment": "augmentation",
+    "top1 dense": "dense (%)",
+    "top1 at 50 %": "half pruned (%)",
+    "drop at 50 %": "drop (points)",
+    "n_samples": "images",
+    "n seeds": "seeds",
+    "residual": "error bound / value",
+    "products": "Hessian products",
+    "converged": "settled",
+    "explained": "variance explained",
+    "effective_rank": "effective rank",
+    "error": "standard error",
+    "largest": "largest eigenvalue",
+    "smallest": "smallest eigenvalue",
+    "contender": "step of",
+    "memory_mb": "memory (MB)",
+    "mean": "points",
+    "low": "95 % from",
+    "high": "to",
+    "others_before": "cores kept busy by others",
+}
+VALUES: dict[str, dict[Any, str]] = {  # column of a frame -> its values in words
+    "approach": LABELS,
+    "model": BACKBONES,
+    "per_channel": {True: "channel", False: "tensor"},
+    "augment": {"crop-flip": "crops and flips", "trivial-augment": "TrivialAugment"},
+    "part": {"ffn": "the feed-forward layers", "qkv": "query, key, value"},
+}
 
 
 def table(frame: pd.DataFrame, caption: str = "") -> HTML:
@@ -27,7 +69,9 @@ def table(frame: pd.DataFrame, caption: str = "") -> HTML:
     """
     if frame.empty:
         return HTML("<p>Nothing was recorded for this table yet.</p>")
-    frame = frame.rename(columns=LABELS).replace({"approach": LABELS, "model": BACKBONES})
+    known = {name: words for name, words in VALUES.items() if name in frame}
+    frame = frame.assign(**{n: frame[n].map(lambda v, w=w: w.get(v, v)) for n, w in known.items()})
+    frame = frame.rename(columns=LABELS).rename(columns=HEADS)
     frame.columns = [symbols(str(name)) for name in frame.columns]
     columns = [[_cell(_text(value)) for value in frame[name]] for name in frame.columns]
     rows = list(zip(*columns))
@@ -91,6 +135,8 @@ def _text(value: Any) -> str:
     """Return a value as a table shows it: four digits, a dash where there is none."""
     if pd.api.types.is_scalar(value) and pd.isna(value):
         return "-"
+    if pd.api.types.is_bool(value):
+        return "yes" if value else "no"
     if pd.api.types.is_float(value):
         return f"{value:.4g}" if abs(value) < 0.1 else f"{value:.2f}"
     return str(value)
