@@ -10,7 +10,7 @@ from snt_core.paper.words import symbols
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
-BARE = re.compile(r"(?<![\w.`])lambda_max(?![\w.(`])")  # the quantity, not a name of the code
+BARE = re.compile(r"(?<![\w.`])lambda_max(?!\w|\.\w|[(`])")  # the quantity, not a name of the code
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
