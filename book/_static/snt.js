@@ -3,10 +3,9 @@
 /* The theme names some of its buttons otherwise than they read, and leaves the sidebar nameless. */
 function nameTheTheme() {
   document.querySelectorAll(".search-button-field").forEach(button => button.removeAttribute("aria-label"));
-  document.querySelectorAll(".theme-switch").forEach(icon => {
-    icon.removeAttribute("title");
-    icon.setAttribute("aria-hidden", "true");
-  });
+  // its icons are titled Light, Dark and System Settings; Font Awesome redraws them when it likes
+  document.querySelectorAll(".theme-switch-button").forEach(
+    button => button.setAttribute("aria-label", "Color mode: Light, Dark or System Settings"));
   const sidebar = document.querySelector("#pst-primary-sidebar");
   sidebar?.setAttribute("role", "region");
   sidebar?.setAttribute("aria-label", "Book");

@@ -29,12 +29,12 @@ class Chapter:
 
     @property
     def short(self) -> str:
-        """`table4` of `table4_ablation`: what users type."""
+        """What users type, such as `table4` of `table4_ablation`."""
         return self.name.split("_")[0]
 
     @property
     def subject(self) -> str:
-        """What errors call it: as its one call does, which knows no file."""
+        """What errors call it, as its one call does, which knows no file."""
         return self.artefact or self.name
 
 

@@ -1,7 +1,10 @@
 """Sharpness-aware minimization (Foret et al. 2021; adaptive form: Kwon et al. 2021).
 
-optimizer = SAM(torch.optim.Adam(model.parameters(), lr=1e-3), rho=0.05, buffers=model.buffers())
-optimizer.step(lambda: backward(model, batch))
+::
+
+    adam = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimizer = SAM(adam, rho=0.05, buffers=model.buffers())
+    optimizer.step(lambda: backward(model, batch))
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ Tensors = list[Tensor] | tuple[Tensor, ...]
 class SAM:
     """An optimizer around any other, which takes its step at `w` with the gradient of `w + e(w)`.
 
-    `e(w) = rho * g / |g|`, or `rho * w^2 g / |w g|` when adaptive, |.| over all parameters.
+    `e(w) = rho * g / |g|`, or `rho * w^2 g / |w g|` when adaptive, the norm over all parameters.
 
     Args:
         base: the optimizer that takes the step; learning rates and state stay in it.

@@ -1,7 +1,11 @@
 """The paper's contribution and nothing else: Eq. (1) and the pre-activation order (section 4).
 
-from snt_core.methods.transform import SNTActivation
-block = nn.Sequential(SNTActivation(64), nn.Conv2d(64, 64, 3, padding=1), nn.BatchNorm2d(64))
+::
+
+    from snt_core.methods.transform import SNTActivation
+
+    conv = nn.Conv2d(64, 64, 3, padding=1)
+    block = nn.Sequential(SNTActivation(64), conv, nn.BatchNorm2d(64))
 """
 
 from __future__ import annotations

@@ -25,6 +25,17 @@ APPROACHES = {
     "preact": ("preact", "adam"),
     "arch": ("snt", "adam"),
 }
+KINDS = {  # of runs, in words where their own name is none
+    "lambda_max": "λ_max",
+    "one_shot": "one-shot pruning",
+    "imp": "iterative pruning",
+    "static": "static quantization",
+    "ptq": "quantization",
+    "qat": "quantization-aware training",
+    "tokens": "token reduction",
+    "pca": "principal components",
+    "channels": "activation channels",
+}
 LABELS = {  # approaches as the paper prints them, then our own
     "adam": "ADAM",
     "sam": "SAM",

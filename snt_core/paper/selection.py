@@ -49,7 +49,7 @@ class Selection:
 
     @property
     def is_measured(self) -> bool:
-        """Whether a record says something: nets alone do only where nothing is measured."""
+        """Whether a record says something; nets alone do only where nothing is measured."""
         telling = set(measured(self.specs))
         return any(record.spec in telling for record in self.records)
 

@@ -17,7 +17,7 @@ from snt_core.paper import numbers
 from snt_core.paper.artefacts import claims
 from snt_core.paper.evidence import Assertion, Untestable
 from snt_core.paper.profiles import PROFILES, PUBLISHED
-from snt_core.paper.recipes import LABELS, stands_in
+from snt_core.paper.recipes import KINDS, LABELS, stands_in
 from snt_core.paper.selection import Selection, select
 from snt_core.paper.statistics import Interval, holm, p_value
 from snt_core.runs.record import Record
@@ -26,17 +26,6 @@ from snt_core.runs.store import Store
 
 SUPPORTED, CONTRADICTED = "supported", "contradicted"
 PARTLY, INCONCLUSIVE, NOT_RUN = "partly supported", "inconclusive", "not run"
-KINDS = {  # of runs, in words
-    "lambda_max": "λ_max",
-    "one_shot": "one-shot pruning",
-    "imp": "iterative pruning",
-    "static": "static quantization",
-    "ptq": "quantization",
-    "qat": "quantization-aware training",
-    "tokens": "token reduction",
-    "pca": "principal components",
-    "channels": "activation channels",
-}
 VERDICTS = (SUPPORTED, PARTLY, CONTRADICTED, INCONCLUSIVE, NOT_RUN)
 
 
@@ -105,7 +94,7 @@ class Verdict:
 
     @property
     def leading(self) -> Judged:
-        """The assertion that decides: a contradicted one, else the first of the verdict's kind."""
+        """The assertion that decides, a contradicted one, else the first of the verdict's kind."""
         order = (CONTRADICTED, INCONCLUSIVE, SUPPORTED, NOT_RUN)
         if self.verdict in (SUPPORTED, PARTLY):
             order = (SUPPORTED, INCONCLUSIVE, NOT_RUN, CONTRADICTED)

@@ -32,7 +32,7 @@ def findings(verdicts: Sequence[Verdict]) -> list[str]:
     counts = _series([f"{kinds[kind]} {kind}" for kind in VERDICTS if kinds[kind]])
     sentences = [f"The paper makes {plural(len(judged), 'assertion')}: {counts}."]
     if settled := [_topics(verdicts, kind) for kind in (SUPPORTED, CONTRADICTED) if kinds[kind]]:
-        told = ", ".join(settled)
+        told = "; ".join(settled)
         sentences.append(f"{told[0].upper()}{told[1:]}.")
     unsettled = [one for one in judged if one.verdict == INCONCLUSIVE]
     alone = sum("one seed" in one.flags for one in unsettled)
@@ -52,7 +52,7 @@ def _topics(verdicts: Sequence[Verdict], kind: str) -> str:
         if count:
             topic = numbers.claims()[verdict.id]["topic"]
             told.append(f"{topic} ({count} of {len(verdict.assertions)})")
-    return f"{kind} {'is' if len(told) == 1 else 'are'} {_series(told)}"
+    return f"{kind}: {_series(told)}"
 
 
 def _series(parts: Sequence[str]) -> str:

@@ -35,7 +35,8 @@ def test_axe_finds_nothing_on_any_page(smoke_book, browser, width):
     """The whole in the light; colours once more in the dark, which changes nothing else."""
     found = {}
     reader = Reader(browser, width, "light")
-    for file in [*smoke_book.pages, smoke_book.html / "search.html"]:
+    others = [smoke_book.html / f"{name}.html" for name in ("search", "genindex")]
+    for file in [*smoke_book.pages, *others]:
         page = reader.open(file)
         page.evaluate(OPENED)
         page.evaluate(AXE_SCRIPT)

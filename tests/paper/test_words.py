@@ -25,8 +25,8 @@ def test_findings_are_three_short_sentences():
     )
     assert told == [
         "The paper makes 6 assertions: 2 supported, 2 contradicted, 1 inconclusive and 1 not run.",
-        "Supported are the cost of a training step (1 of 3) and the steps of SNT (1 of 2), "
-        "contradicted is the cost of a training step (2 of 3).",
+        "Supported: the cost of a training step (1 of 3) and the steps of SNT (1 of 2); "
+        "contradicted: the cost of a training step (2 of 3).",
         "Of the inconclusive ones 1 rest on one training alone; in 0 the interval holds both "
         "signs, or another net stands in.",
     ]

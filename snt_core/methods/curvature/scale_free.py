@@ -11,10 +11,10 @@ of their largest weight. So the matching measure perturbs each filter by a share
     found = lambda_max(my_model, images, labels, scale=filter_scale(my_model))
     adaptive_sharpness(my_model, images, labels, rho=0.5)
 
-With D the diagonal matrix of the filters' lengths (that of a filter for each of its weights, |p|
+With D the diagonal matrix of the filters' lengths (that of a filter for each of its weights, `|p|`
 for a parameter with one axis), the first is the largest eigenvalue of D H D. The second is the
 sharpness that ASAM descends (Kwon et al., 2021, arXiv:2102.11600, eq. 6), with its own diagonal
-T = |w|.
+`T = |w|`.
 """
 
 from __future__ import annotations
