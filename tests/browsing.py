@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+# what reaches out of the screen to the right, without a box of its own that scrolls
+OVERFLOW = """() => {
+  const root = document.documentElement;
+  if (root.scrollWidth <= root.clientWidth) return [];
+  return [...document.querySelectorAll('body *')]
+    .filter(node => node.getBoundingClientRect().right > root.clientWidth + 1)
+    .map(node => `${node.tagName}.${node.className}`).concat(`page ${root.scrollWidth} px`);
+}"""
+
 
 class Reader:
     """Opens pages with the network blocked and notes everything that goes wrong."""

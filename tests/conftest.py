@@ -62,33 +62,49 @@ class BuiltBook:
 
 
 @pytest.fixture(scope="session")
-def smoke_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A store with every run of smoke, which `SNT_STORE` names.
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this test run have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
-    The first process that wants it makes it, as `snt book --profile smoke` does; others wait.
+
+def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
+    """Return `folder` as `make` fills it: the first process that wants it does, others wait."""
+    with FileLock(folder.with_suffix(".lock")):
+        done = folder.with_suffix(".done")
+        if not done.exists():
+            make(folder)
+            done.touch()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smoke_store(shared: Path) -> Iterator[Path]:
+    """A store with every run of smoke, made as `snt book --profile smoke` makes it.
+
+    `SNT_STORE` names it.
     """
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
-    store = shared / "smoke_store"
-    with FileLock(shared / "smoke_store.lock"):
-        if not store.exists():
-            making = Store(shared / "smoke_store_in_the_making")
-            run_all(requested(PROFILES["smoke"], (), ()), making, profile="smoke", workers=2)
-            making.folder.rename(store)
+
+    def run(folder: Path) -> None:
+        specs = requested(PROFILES["smoke"], (), ())
+        run_all(specs, Store(folder), profile="smoke", workers=2)
+
+    store = made_once(shared / "smoke_store", run)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SNT_STORE", str(store))
         yield store
 
 
 @pytest.fixture(scope="session")
-def smoke_book(smoke_store: Path, tmp_path_factory: pytest.TempPathFactory) -> BuiltBook:
+def smoke_book(smoke_store: Path, shared: Path) -> BuiltBook:
     """Every real chapter executed at smoke, and the book made of them."""
     from snt_core.book.build import build
 
-    root = tmp_path_factory.mktemp("book")
-    index = build("smoke", {"profile": "smoke"}, workers=2, root=root)
-    return BuiltBook(index.parent, root / "smoke" / "executed")
+    def make(folder: Path) -> None:
+        build("smoke", {"profile": "smoke"}, workers=2, root=folder)
+
+    root = made_once(shared / "smoke_book", make)
+    return BuiltBook(root / "smoke" / "html", root / "smoke" / "executed")
 
 
 @pytest.fixture(scope="module")

@@ -315,7 +315,7 @@ def untagged(body: dict) -> None:
 
 
 def tagged_twice(body: dict) -> None:
-    for cell in body["cells"][-2:]:
+    for cell in [cell for cell in body["cells"] if cell["cell_type"] == "code"][-2:]:
         cell["metadata"]["tags"] = ["parameters"]
 
 

@@ -32,10 +32,10 @@ FACTS = {
     ),
     "few-digits": Facts(
         num_classes=10,
-        train=480,
-        test=120,
-        mean=(0.3040, 0.3040, 0.3040),
-        std=(0.3753, 0.3753, 0.3753),
+        train=240,
+        test=60,
+        mean=(0.3043, 0.3043, 0.3043),
+        std=(0.3755, 0.3755, 0.3755),
     ),
     "cifar10": Facts(
         num_classes=10,

@@ -29,7 +29,6 @@ DARK = "() => { document.documentElement.dataset.theme = 'dark'; }"
 
 
 @pytest.mark.book
-@pytest.mark.xdist_group("book")
 @pytest.mark.parametrize("width", [1400, 390])
 def test_axe_finds_nothing_on_any_page(smoke_book, browser, width):
     """The whole in the light; colours once more in the dark, which changes nothing else."""
@@ -106,7 +105,6 @@ def large_page(smoke_book, browser):
 
 
 @pytest.mark.book
-@pytest.mark.xdist_group("book")
 @pytest.mark.parametrize("by", ["click on the figure", "Enter on the button"])
 def test_a_figure_opens_large_and_closes_by_escape(large_page, by):
     figure = large_page.locator("article .cell_output img").first
@@ -122,7 +120,6 @@ def test_a_figure_opens_large_and_closes_by_escape(large_page, by):
 
 
 @pytest.mark.book
-@pytest.mark.xdist_group("book")
 def test_wide_tables_are_cards_on_a_phone(large_page):
     table = large_page.locator("table.as-cards").first
     box = table.locator("xpath=..").evaluate("box => box.scrollWidth - box.clientWidth")

@@ -46,7 +46,6 @@ def test_a_failed_build_leaves_the_last_book(small_project, make_chapter, broken
 
 
 @pytest.mark.book
-@pytest.mark.xdist_group("plain")  # beside the book that others build and read
 def test_plain_jupyter_book_builds_it_too(tmp_path):
     run = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     result = subprocess.run(

@@ -17,7 +17,7 @@ from snt_core.book.build import build
 from snt_core.common.files import PROJECT
 from snt_core.paper import explorer
 from snt_core.runs.store import Store
-from tests.book.test_pages import OVERFLOW, Reader, browser  # noqa: F401, the last is a fixture
+from tests.browsing import OVERFLOW, Reader
 from tests.executions import FACTS
 from tests.records import result
 
@@ -89,7 +89,7 @@ def test_an_empty_store_is_told():
 
 # in a browser -------------------------------------------------------------------------------
 
-pages = [pytest.mark.book, pytest.mark.xdist_group("book")]
+pages = pytest.mark.book
 Open = Callable[..., tuple[Any, Reader]]
 
 
@@ -117,7 +117,7 @@ def page_file(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def opened(page_file, browser) -> Iterator[Open]:  # noqa: F811
+def opened(page_file, browser) -> Iterator[Open]:
     readers = []
 
     def open_page(width: int = 1280, theme: str = "light") -> tuple[Any, Reader]:
@@ -207,7 +207,7 @@ class TestInABrowser:
         assert page.evaluate(OVERFLOW) == []
         assert reader.wrong == []
 
-    def test_without_scripts_a_picture_stands_there(self, page_file, browser):  # noqa: F811
+    def test_without_scripts_a_picture_stands_there(self, page_file, browser):
         context = browser.new_context(java_script_enabled=False)
         page = context.new_page()
         page.goto(page_file.as_uri())

@@ -11,9 +11,9 @@ import pytest
 
 from snt_core.book.chapters import chapters
 from snt_core.common.files import PROJECT
-from tests.browsing import Reader
+from tests.browsing import OVERFLOW, Reader
 
-pytestmark = [pytest.mark.book, pytest.mark.xdist_group("book")]
+pytestmark = pytest.mark.book
 
 
 # what was built -----------------------------------------------------------------------------
@@ -82,15 +82,6 @@ CONTRAST = """() => {
     const [a, b] = [rgba(getComputedStyle(node).color), behind(node)].map(light);
     return [node.textContent.slice(0, 40), (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
   });
-}"""
-
-# what reaches out of the screen to the right, without a box of its own that scrolls
-OVERFLOW = """() => {
-  const root = document.documentElement;
-  if (root.scrollWidth <= root.clientWidth) return [];
-  return [...document.querySelectorAll('body *')]
-    .filter(node => node.getBoundingClientRect().right > root.clientWidth + 1)
-    .map(node => `${node.tagName}.${node.className}`).concat(`page ${root.scrollWidth} px`);
 }"""
 
 IMAGES = """() => [...document.querySelectorAll('article img')]

@@ -10,7 +10,7 @@ from pypdf import PdfReader
 from snt_core.book.printing import FRONT, NAME, print_book
 from snt_core.common.errors import UserError
 
-pytestmark = [pytest.mark.book, pytest.mark.xdist_group("book")]
+pytestmark = pytest.mark.book
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from snt_core.paper.profiles import can_judge
 from snt_core.runs.record import Record
 from snt_core.runs.repeats import keep
 from snt_core.runs.store import Store
-from tests.book.test_pages import Reader, browser  # noqa: F401, the second is a fixture
+from tests.browsing import Reader
 from tests.executions import fill, repetition
 from tests.records import changed, result
 
@@ -181,7 +181,7 @@ def test_the_list_of_records_is_folded_and_says_how_many():
 
 
 @pytest.fixture
-def reader(browser) -> Iterator[Reader]:  # noqa: F811
+def reader(browser) -> Iterator[Reader]:
     opened = Reader(browser, 1280, "light")
     yield opened
     opened.context.close()
@@ -202,7 +202,6 @@ def chapter(small_project, make_chapter, tmp_path, monkeypatch) -> Path:
 
 
 @pytest.mark.book
-@pytest.mark.xdist_group("book")
 def test_a_reader_goes_from_a_chapter_to_a_record_and_back(chapter, reader):
     page = reader.open(chapter)
     fold = page.locator("details.records")
@@ -218,7 +217,6 @@ def test_a_reader_goes_from_a_chapter_to_a_record_and_back(chapter, reader):
 
 
 @pytest.mark.book
-@pytest.mark.xdist_group("book")
 def test_printed_the_list_is_open(chapter, reader):
     page = reader.open(chapter)
     page.emulate_media(media="print")

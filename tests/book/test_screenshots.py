@@ -13,7 +13,6 @@ from snt_core.common.files import PROJECT
 
 
 @pytest.mark.book
-@pytest.mark.xdist_group("book")
 def test_each_page_that_is_there_is_taken(smoke_book, tmp_path):
     taken = {
         file.stem: Image.open(file).size for file in screenshots.take(smoke_book.html, tmp_path)

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from snt_core.common.errors import UserError
+from snt_core.data.facts import FACTS
 from snt_core.paper import figure5, table4
 from snt_core.paper.profiles import PROFILES
 from snt_core.paper.recipes import training
@@ -64,7 +65,7 @@ def test_records_say_where_they_come_from(finished):
         assert facts["started"].endswith("+00:00")
         assert {"commit", "dirty", "torch", "device", "dtype", "peak_memory_mb"} <= set(facts)
         assert facts["fused"] == (record.spec.kind == "train" and detect().fused)
-    assert finished[1][1].n_samples == 120
+    assert finished[1][1].n_samples == FACTS["few-digits"].test
     assert finished[1][2].n_samples == 32
 
 

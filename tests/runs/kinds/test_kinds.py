@@ -7,6 +7,7 @@ from statistics import median
 
 import pytest
 
+from snt_core.data.facts import FACTS
 from snt_core.nets import MODELS
 from snt_core.paper import figure5, table1, table3qat
 from snt_core.paper.profiles import PROFILES
@@ -28,7 +29,7 @@ from snt_core.training.recipe import Recipe
 SMOKE = PROFILES["smoke"]
 SHORT = Recipe(epochs=1, batch_size=64, lr=1e-2)
 NET = dataclasses.replace(training(SMOKE, "cifar10", "arch", 0), val_size=224, recipe=SHORT)
-VIT = dataclasses.replace(training(SMOKE, "imagenet", "adam", 0, "vit"), val_size=416, recipe=SHORT)
+VIT = dataclasses.replace(training(SMOKE, "imagenet", "adam", 0, "vit"), val_size=176, recipe=SHORT)
 IMP = IMPSpec(parent=NET, sparsities=(0.3, 0.6, 0.9), finetune=SHORT)
 
 
@@ -52,7 +53,7 @@ def test_every_kind_names_itself_and_has_a_golden_shape():
 def test_iterative_pruning_has_a_row_per_round(store):
     rows = metrics(IMP, store)["sweep"]
     assert [row["sparsity"] for row in rows] == [0.0, 0.3, 0.6, 0.9]
-    assert rows[0]["n"] == 120
+    assert rows[0]["n"] == FACTS["few-digits"].test
 
 
 def test_iterative_pruning_goes_on_after_a_kill(store, tmp_path, monkeypatch):
@@ -106,7 +107,7 @@ def test_static_quantization_without_training_has_only_a_before(store):
     again = dataclasses.replace(spec, finetune=SHORT)
     found = metrics(again, store)
     assert next(point["step"] for point in found["curve"]) == 0
-    assert found["after"]["n"] == 120
+    assert found["after"]["n"] == FACTS["few-digits"].test
 
 
 def test_qat_trains_from_the_float_net(store):
