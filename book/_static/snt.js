@@ -23,7 +23,10 @@ function enlarge(figure, name) {
   const large = figure.cloneNode(true);
   large.removeAttribute("class");
   large.removeAttribute("height");
-  large.style.width = `${Math.max(fitted, figure.naturalWidth ?? 1000)}px`;
+  const widen = natural => { large.style.width = `${Math.max(fitted, natural)}px`; };
+  widen(figure.naturalWidth ?? 1000);
+  // by itself the picture is the wide drawing, also where the page shows the narrow one
+  large.decode?.().then(() => widen(large.naturalWidth));
   dialog.append(close, large);
   dialog.addEventListener("click", () => dialog.close()); // Esc does the same by itself
   dialog.addEventListener("close", () => dialog.remove());

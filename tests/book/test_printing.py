@@ -39,7 +39,7 @@ def test_code_is_left_out_and_provenance_is_in(printed):
     text = "".join(page.extract_text() for page in printed.pages)
     assert "Where the numbers come from" in text
     assert "import" not in text
-    assert "started (UTC)" in " ".join(text.split())
+    assert "day (UTC)" in " ".join(text.split())
 
 
 def test_links_stay_inside_or_lead_to_the_web(printed):

@@ -208,8 +208,8 @@ def test_a_reader_goes_from_a_chapter_to_a_record_and_back(chapter, reader):
     assert fold.locator("summary").bounding_box()["height"] >= 44
     assert not fold.locator("table").is_visible()
     fold.locator("summary").press("Enter")
-    name = fold.locator("td a").first.inner_text()
-    fold.locator("td a").first.click()
+    name = fold.locator("tbody a").first.inner_text()
+    fold.locator("tbody a").first.click()
     assert page.title() == f"Record {name}"
     page.get_by_role("link", name="table9_small").click()
     assert page.url.endswith("table9_small.html")
