@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 MakeChapter = Callable[..., Path]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what reads the large book last, so that others run while one process makes it."""
+    items.sort(key=lambda item: "smoke_book" in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture
 def make_chapter(tmp_path: Path) -> MakeChapter:
     """`make_chapter(*code, name=..., parameters=..., project=...)` writes a small notebook."""

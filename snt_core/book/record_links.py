@@ -8,7 +8,9 @@ from collections.abc import Container, Mapping
 FOLDER = "records"  # of the built book: <kind>-<id>.html beside <kind>-<id>.json
 NAME = r"[a-z_]+-[0-9a-f]{16}"
 # a cell of a table that is a record's name, its id, or the command that runs it again
-CELL = re.compile(r"(<t[dh][^>]*>(?:snt verify )?)((?:[a-z_]+-)?[0-9a-f]{16})(?=</t[dh]>)")
+CELL = re.compile(
+    r"(<t[dh][^>]*>(?:<code>)?(?:snt verify )?)((?:[a-z_]+-)?[0-9a-f]{16})(?=(?:</code>)?</t[dh]>)"
+)
 TARGET = re.compile(rf'href="(?:\.\./)*{FOLDER}/({NAME})\.html"')
 
 
