@@ -122,9 +122,8 @@ def _memory(name: str, spec: Timing, facts: Facts, engine: Engine, fused: bool) 
     """
     if engine.device == "cuda":
         return _growth(name, spec, facts, engine, fused)
-    context = multiprocessing.get_context("forkserver")
-    # imported once for all contenders: torch, and what its optimizers import when they are made
-    context.set_forkserver_preload([__name__, "torch._dynamo"])
+    context = multiprocessing.get_context("forkserver")  # imports torch once for all contenders
+    context.set_forkserver_preload([__name__])
     pool = context.Pool(1)
     try:
         return pool.apply(_growth, (name, spec, facts, engine, fused))
