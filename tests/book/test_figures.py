@@ -15,7 +15,9 @@ from snt_core.book import cards
 from snt_core.book.cards.figures import with_records
 from snt_core.book.cards.summary import facts
 from snt_core.paper import figure3, figure4, looks, table4
-from tests.records import result, without
+from tests.records import changed, result, without
+
+SOMEWHERE = {"device": "a processor", "started": "2026-01-01T00:00:00+00:00"}
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +89,11 @@ def test_rows_of_means_name_the_records_of_all_seeds_and_vectors_are_left_out(ma
 def test_seeds_that_one_approach_lacks_are_told(made):
     lacking = without(made, lambda spec: spec.net.approach == "sam" and spec.net.seed == 1)
     assert facts(lacking).endswith("seeds 0, 1 (SAM 0)")
+    two = without(lacking, lambda spec: spec.net.approach == "arch" and spec.net.seed == 0)
+    assert facts(two).endswith("seeds 0, 1 (SAM 0; ARCH 1)")
+    dated = changed(two, lambda spec: True, provenance=SOMEWHERE)
+    badges = re.findall(r'<span class="badge">(.*?)</span>', cards.badge(dated).data)
+    assert badges[:3] == ["profile cifar", "ResNet-20 on CIFAR-100", "2 seeds (0, 1)"]
 
 
 def test_panels_stand_below_one_another_on_a_phone():
@@ -108,9 +115,10 @@ def test_logarithmic_axes_carry_few_plain_numbers(limits):
     figure.canvas.draw()
     for axis in (ax.xaxis, ax.yaxis):
         low, high = sorted(axis.get_view_interval())
-        shown = [t.label1.get_text() for t in axis.get_major_ticks() if low <= t.get_loc() <= high]
+        shown = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
         assert 2 <= len(shown) <= 9
-        assert all(float(text) == pytest.approx(float(text)) for text in shown)
+        for tick in shown:
+            assert float(tick.label1.get_text()) == pytest.approx(tick.get_loc(), rel=1e-4)
         assert not axis.get_minorticklocs().size
 
 

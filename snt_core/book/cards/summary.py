@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 from typing import Any
 
@@ -23,7 +24,7 @@ def badge(selection: Selection) -> HTML:
     days = sorted({p["started"][:10] for p in provenances})
     shown = [
         f"profile {selection.profile.name}",
-        *facts(selection).split("; ")[:-1],
+        ", ".join(_on(record.spec.net for record in selection.records)),
         f"{words.plural(len(selection.seeds), 'seed')} ({', '.join(map(str, selection.seeds))})",
         f"device {', '.join(devices)}" if devices else "no records yet",
         " to ".join(dict.fromkeys([days[0], days[-1]])) if days else "",
@@ -49,17 +50,22 @@ def facts(*selections: Selection) -> str:
     found = []
     for profile in dict.fromkeys(s.profile.name for s in selections):
         nets = [r.spec.net for s in selections if s.profile.name == profile for r in s.records]
-        on = dict.fromkeys(
-            f"{BACKBONES.get(net.model, net.model)} on {DATASETS.get(net.data, net.data)}"
-            for net in nets
-        )
         seeds = {
             approach: sorted({net.seed for net in nets if net.approach == approach})
             for approach in dict.fromkeys(net.approach for net in nets)
         }
         if nets:
-            found.append(f"{', '.join(on)}; profile {profile}, {_seeds(seeds)}")
+            found.append(f"{', '.join(_on(nets))}; profile {profile}, {_seeds(seeds)}")
     return "; ".join(found)
+
+
+def _on(nets: Iterable[Net]) -> list[str]:
+    """Return each net and its data set in words, once."""
+    named = (
+        f"{BACKBONES.get(net.model, net.model)} on {DATASETS.get(net.data, net.data)}"
+        for net in nets
+    )
+    return list(dict.fromkeys(named))
 
 
 def _seeds(by_approach: dict[str, list[int]]) -> str:
