@@ -40,8 +40,8 @@ def figure(draw: Callable[..., Figure], table: Any, *selections: Selection, **op
     alt = escape(f"{wide.get_label()} {about}".strip(), quote=True)
     title = f"{_name(draw, *selections)}: {about}".rstrip(": ")
     picture = (
-        f'<picture><source media="(max-width: {PHONE})" srcset="{_svg(narrow, title)}">'
-        f'<img src="{_svg(wide, title)}" alt="{alt}"></picture>'
+        f'<picture><source media="(max-width: {PHONE})" srcset="{svg_uri(narrow, title)}">'
+        f'<img src="{svg_uri(wide, title)}" alt="{alt}"></picture>'
     )
     rests = f'<p class="rests-on">{escape(about)}</p>' if about else ""
     return HTML(f"{picture}{rests}{_files(draw, table, wide, title, selections)}")
@@ -83,7 +83,7 @@ def _files(
         wide.text(0.0, -0.02, title, fontsize=7, color="0.35", va="top")  # read without its page
         png = _uri("image/png", _saved(wide, "png", title))
         links += [
-            _link(f"{name}.svg", _svg(wide, title), "figure (SVG)"),
+            _link(f"{name}.svg", svg_uri(wide, title), "figure (SVG)"),
             _link(f"{name}.png", png, "figure (PNG)"),
         ]
     made = [f'<span class="module">made by <code>{escape(module)}</code></span>']
@@ -139,7 +139,8 @@ def _link(name: str, uri: str, label: str) -> str:
     return f'<a download="{escape(name)}" href="{uri}">{label}</a>'
 
 
-def _svg(figure: Figure, title: str) -> str:
+def svg_uri(figure: Figure, title: str) -> str:
+    """Return an address that holds a figure as SVG."""
     return _uri("image/svg+xml", _saved(figure, "svg", title))
 
 

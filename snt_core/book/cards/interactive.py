@@ -6,8 +6,6 @@ picture stands there.
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -18,6 +16,8 @@ from IPython.display import HTML
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from snt_core.book.cards.figures import svg_uri
+from snt_core.book.cards.tables import html_table
 from snt_core.paper import explorer
 from snt_core.paper.words import plural
 
@@ -128,27 +128,16 @@ def _plain(value: Any) -> Any:
 
 
 def _picture(figure: Figure, says: str) -> str:
-    svg = io.StringIO()
-    figure.savefig(svg, format="svg", bbox_inches="tight")
-    data = base64.b64encode(svg.getvalue().encode()).decode()
     return (
         f'<div class="explorer-static"><img alt="{escape(says)} Everything at once." '
-        f'src="data:image/svg+xml;base64,{data}"></div>'
+        f'src="{svg_uri(figure, says)}"></div>'
     )
 
 
 def _table(frame: pd.DataFrame, caption: str) -> str:
     """Return a table whose rows are headed by their records."""
-    heads = "".join(f'<th scope="col">{escape(WORDS.get(c, c))}</th>' for c in frame.columns)
-    rows = []
-    for record, *values in frame.itertuples(index=False):
-        cells = "".join(f"<td>{escape(_shown(value))}</td>" for value in values)
-        rows.append(f'<tr><th scope="row">{escape(record)}</th>{cells}</tr>')
-    return (
-        f'<div class="table-scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
-        f'<table class="dataframe"><caption>{escape(caption)}</caption>'
-        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-    )
+    rows = [[escape(_shown(value)) for value in row] for row in frame.itertuples(index=False)]
+    return html_table([WORDS.get(c, c) for c in frame.columns], rows, caption=caption)
 
 
 def _shown(value: Any) -> str:
