@@ -79,7 +79,8 @@ def _plain(x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor, dim: int) -> Te
 def _scale_and_shift(x: Tensor, scale: Tensor, shift: Tensor, dim: int) -> Tensor:
     """Return `scale * x + shift` along `dim`: batch normalisation with mean 0 and variance 1."""
     mean, variance = torch.zeros_like(scale), torch.ones_like(scale)
-    normal = partial(F.batch_norm, running_mean=mean, running_var=variance, eps=0.0)
+    # 1 + eps is 1 in every format; zero itself is refused by some versions of torch (2.11)
+    normal = partial(F.batch_norm, running_mean=mean, running_var=variance, eps=1e-30)
     if dim % x.ndim == 1:
         return normal(x, weight=scale, bias=shift)
     # B N C as an image of B * N positions, channels last: that kernel is the fast one

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch._dynamo.utils import counters
+from torch.nn import functional
 
 from snt_core.fast.fused import fuse
 from snt_core.methods import transform
@@ -157,3 +158,18 @@ def test_building_leaves_the_global_generator_alone():
     again = build("resnet20", "snt", 10, 0)
     for a, b in zip(first.parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_asks_nothing_that_some_versions_of_torch_refuse(monkeypatch):
+    real = functional.batch_norm
+
+    def strict(*words, eps, **more):
+        if eps <= 0:
+            raise ValueError(f"batch_norm eps must be positive, but got {eps}")
+        return real(*words, eps=eps, **more)
+
+    x = torch.randn(2, 4, 3, 3, dtype=torch.float64)
+    act = activation(4)
+    expected = act(x)
+    monkeypatch.setattr(functional, "batch_norm", strict)
+    assert torch.equal(act(x), expected)
