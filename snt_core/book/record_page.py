@@ -21,6 +21,7 @@ from snt_core.runs.repeats import Repeat
 WORDS = {  # the keys of a record's provenance as a reader would say them, in the order of the page
     "started": "started (UTC)",
     "seconds": "seconds of work",
+    "cpu_seconds": "seconds of the processor",
     "device": "device",
     "peak_memory_mb": "most memory (MB)",
     "threads": "threads",

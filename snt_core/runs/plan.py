@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from snt_core.runs import pace
 from snt_core.runs.identity import record_name, run_id
 from snt_core.runs.spec import Net, Spec
 from snt_core.runs.store import Store
@@ -57,33 +58,18 @@ class PlannedRun:
     resumes_at: float
 
 
-Like = tuple[str, str, str]  # kind, model, variant: runs whose pace is alike
-
-
-def _like(spec: Spec) -> Like:
-    net = spec.net
-    return spec.kind, net.model, net.variant
-
-
 def planned_runs(specs: Iterable[Spec], store: Store) -> list[PlannedRun]:
     """Return the runs still to be made for `specs`, in order, timed by past records."""
     missing = pending(specs, store)
     if not missing:  # the usual case, and reading every record takes a while where there are many
         return []
-    # Totals, so that large runs, whose overhead is small, count for more than small ones.
-    seconds: dict[Like, float] = defaultdict(float)
-    amount: dict[Like, float] = defaultdict(float)
-    for record in store.records():
-        if record.status == "done":
-            seconds[_like(record.spec)] += record.provenance["seconds"]
-            amount[_like(record.spec)] += record.spec.work()
-    pace = {like: seconds[like] / amount[like] for like in seconds}
-    return [_planned(spec, pace.get(_like(spec)), store) for spec in missing]
+    paces = pace.seconds_per_work(store.records(), card=pace.has_card())
+    return [_planned(spec, paces.get(pace.like(spec)), store) for spec in missing]
 
 
-def _planned(spec: Spec, pace: float | None, store: Store) -> PlannedRun:
+def _planned(spec: Spec, per_work: float | None, store: Store) -> PlannedRun:
     resumes_at = store.progress(spec) if store.is_begun(spec) else 0.0
-    seconds = None if pace is None else pace * spec.work() * (1 - resumes_at)
+    seconds = None if per_work is None else per_work * spec.work() * (1 - resumes_at)
     return PlannedRun(spec, seconds, resumes_at)
 
 
@@ -91,7 +77,8 @@ def in_words(todo: Sequence[PlannedRun]) -> str:
     """Return how long planned runs take, as far as like ones were timed here."""
     known = [step.seconds for step in todo if step.seconds is not None]
     rest = len(todo) - len(known)
-    text = f"{clock(sum(known))} of work on one core" if known else ""
+    place = "the card" if pace.has_card() else "one core"
+    text = f"{clock(sum(known))} of work on {place}" if known else ""
     if rest:
         kinds = "1 run of a kind" if rest == 1 else f"{rest} runs of kinds"
         text += f"{' and ' if known else ''}{kinds} never timed here"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import time
@@ -40,6 +41,11 @@ def _git_state() -> dict[str, Any]:
     return git_state()
 
 
+def _cpu_seconds() -> float:
+    """Return the seconds of the processor that this process has had, and those that it started."""
+    return sum(os.times()[:4])
+
+
 class RunClock:
     """Started with a run; `provenance` closes it."""
 
@@ -47,6 +53,7 @@ class RunClock:
         self.engine = engine
         self.started = datetime.now(UTC)
         self.clock = time.monotonic()
+        self.cpu_clock = _cpu_seconds()
         _git_state()
         if engine.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -72,11 +79,15 @@ class RunClock:
         `earlier` is the work, in seconds, of the processes that were interrupted before this one;
         `interrupted` are their sessions.
         """
+        here = time.monotonic() - self.clock
+        # earlier processes, of whom the seconds alone are known, had the processor as this one has
+        cpu = (_cpu_seconds() - self.cpu_clock) * (1 + earlier / max(here, 1e-3))
         return {
             **self.session,
             "interrupted": interrupted,
             "threads": torch.get_num_threads(),
             **facts,
-            "seconds": round(time.monotonic() - self.clock + earlier, 2),
+            "seconds": round(here + earlier, 2),
+            "cpu_seconds": round(cpu, 2),
             "peak_memory_mb": round(peak_memory(self.engine.device) / 2**20),
         }
