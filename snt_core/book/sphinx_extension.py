@@ -21,11 +21,12 @@ SHOWN = {"show-input", "hide-input", "hide-cell", "remove-input", "remove-cell"}
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Take MathJax from the installed package instead of a CDN; fold code cells by default."""
+    """Take MathJax from its package instead of a CDN; fold code cells; keep the book small."""
     _shipped_mathjax()  # before any page is read
     app.config.mathjax_path = MATHJAX
     app.connect("source-read", _fold_code)
     app.connect("build-finished", _copy_mathjax)
+    app.connect("build-finished", _leave_out)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -60,3 +61,20 @@ def _copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
         target = Path(app.outdir) / "_static" / MATHJAX
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(_shipped_mathjax(), target)
+
+
+def _leave_out(app: Sphinx, exception: Exception | None) -> None:
+    """Remove what only a debugger of scripts asks for, and what notebooks repeat of their pages.
+
+    A third of the book. Who downloads a notebook wants to run it; what it showed is on its page.
+    """
+    if exception is not None:
+        return
+    for file in Path(app.outdir, "_static").rglob("*.map"):
+        file.unlink()
+    for file in Path(app.outdir, "_sources").rglob("*.ipynb"):
+        notebook = json.loads(file.read_text(encoding="utf-8"))
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "code":
+                cell |= {"outputs": [], "execution_count": None}
+        file.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
