@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -171,7 +172,7 @@ def figure(table: pd.DataFrame) -> Figure:
     left.set_xticks([0], [r"$\lambda_{\max}$"])
     left.set_xlim(-0.6, 0.6)
     plain_symlog(right.yaxis, 1)
-    right.set_xticks(range(len(DROPS)), [words.replace(" ", "\n") for words in DROPS.values()])
+    right.set_xticks(range(len(DROPS)), [fill(words, 8) for words in DROPS.values()])
     right.set_ylabel("points of top-1 lost (symlog)")
     right.plot([], [], label="paper", **PAPER)
     for approach in ORDER:

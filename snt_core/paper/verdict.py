@@ -221,8 +221,9 @@ def _usable(test: Assertion, part: Selection) -> tuple[list[Record], str]:
     seeds = dict.fromkeys(spec.net.seed for spec in asked)
     whole = {s for s in seeds if all(spec in good for spec in asked if spec.net.seed == s)}
     records = [have[spec] for spec in asked if spec.net.seed in whole]
-    reasons = dict.fromkeys(_why(spec, have) for spec in asked if spec not in good)
-    return records, "; ".join(reasons)
+    lacking = [[spec for spec in asked if spec.net.seed == s and spec not in good] for s in seeds]
+    nearest = min(lacking, key=len, default=[])  # what would complete a first seed
+    return records, "; ".join(dict.fromkeys(_why(spec, have) for spec in nearest))
 
 
 def _is_sound(record: Record) -> bool:

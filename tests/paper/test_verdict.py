@@ -1,5 +1,6 @@
 """Claims from their assertions; records that are missing, diverged, tied or many; power."""
 
+import dataclasses
 import json
 import math
 
@@ -123,6 +124,19 @@ def test_another_quantization_is_no_evidence_for_the_claim():
     assert found["top1-arch"].verdict == NOT_RUN
     assert "was not run" in found["top1-arch"].text
     assert found["lambda-arch"].verdict == SUPPORTED  # of the float nets, which are the same
+
+
+def test_what_lacks_is_told_of_the_seed_that_is_nearest_to_whole():
+    made = result("table4", (0, 1))
+
+    def there(record) -> bool:
+        """All of seed 0 but a net's quantization, and little of seed 1."""
+        measures = (record.spec.kind, record.spec.net.approach)
+        return measures != ("ptq", "arch") if record.spec.net.seed == 0 else measures[0] == "train"
+
+    kept = dataclasses.replace(made, records=[r for r in made.records if there(r)])
+    found = {j.id: j for j in judge("ablation", kept).assertions}
+    assert found["top1-arch"].text == "quantization of ARCH was not run"
 
 
 def test_sparsities_at_chance_are_left_out():

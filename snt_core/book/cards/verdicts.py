@@ -19,17 +19,22 @@ from snt_core.paper.verdict import NOT_RUN, VERDICTS, Judged, Verdict, judge
 
 def outcome(claim: str, *selections: Selection) -> HTML:
     """Return what came out of a claim, in words."""
-    found = judge(claim, *selections)
-    told = words.outcome(found)
-    opening = f"<strong>What came out: {escape(found.verdict)}.</strong>"
-    if len(told) == 1:
-        return HTML(f"<p>{opening} {escape(told[0])}</p>")
-    return HTML(f"<p>{opening}</p>{listing(told).data}")
+    return HTML(_told("What came out", claim, *selections))
 
 
 def outcomes(*evidence: tuple[Any, ...]) -> HTML:
     """Return what came out of several claims: tuples of a claim and the selections it rests on."""
-    return HTML("".join(outcome(claim, *selections).data for claim, *selections in evidence))
+    named = [_told(claim, claim, *selections) for claim, *selections in evidence]
+    return HTML(f"<p><strong>What came out</strong>, claim by claim:</p>{''.join(named)}")
+
+
+def _told(opening: str, claim: str, *selections: Selection) -> str:
+    found = judge(claim, *selections)
+    told = words.outcome(found)
+    start = f"<strong>{escape(opening)}: {escape(found.verdict)}.</strong>"
+    if len(told) == 1:
+        return f"<p>{start} {escape(told[0])}</p>"
+    return f"<p>{start}</p>{listing(told).data}"
 
 
 def verdict(claim: str, *selections: Selection) -> HTML:
