@@ -49,7 +49,7 @@ screenshots: book browser
 
 # Everything that continuous integration runs; what fails fast comes first.
 test: lint browser
-	$(BIN)/pytest -q -n $(WORKERS) -m "not book"
+	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m "not book"
 	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m book
 
 # Style, types, and the floors: imports go down only (the contract is in pyproject.toml).

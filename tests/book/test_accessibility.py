@@ -1,54 +1,12 @@
-"""Everybody can use the built book: axe-core finds nothing to complain of on any page."""
+"""Everybody can use the built book; what axe-core finds, `test_pages` asks on every page."""
 
 from __future__ import annotations
 
 import pytest
-from axe_playwright_python.base import AXE_SCRIPT
 from bs4 import BeautifulSoup
 
 from snt_core.book import accessible, folds
 from tests.browsing import Reader
-
-# Every rule of axe-core, those it leaves off by default and best practices too; only AAA is not
-# asked for. Folds are open, so that what they hold is seen; movement would blur the contrast. Of
-# long tables the first rows are looked at: contrast is slow, and the others are made alike.
-OPENED = """() => {
-  document.querySelectorAll('article details').forEach(fold => fold.open = true);
-  document.querySelectorAll('article tbody').forEach(
-    body => [...body.rows].slice(9).forEach(row => row.remove()));
-  const still = document.createElement('style');
-  still.textContent = '* { animation: none !important; transition: none !important; }';
-  document.head.append(still);
-}"""
-RULES = """() => axe.getRules().filter(r => !r.tags.includes('wcag2aaa')).map(r => r.ruleId)"""
-RUN = """async rules => {
-  const found = await axe.run(document, {
-    runOnly: {type: 'rule', values: rules}, resultTypes: ['violations'],
-  });
-  return found.violations.flatMap(broken => broken.nodes.map(
-    node => `${broken.id}: ${node.html.slice(0, 160)} (${node.failureSummary})`));
-}"""
-DARK = "() => { document.documentElement.dataset.theme = 'dark'; }"
-
-
-@pytest.mark.book
-@pytest.mark.parametrize("width", [1400, 390])
-def test_axe_finds_nothing_on_any_page(smoke_book, browser, width):
-    """The whole in the light; colours once more in the dark, which changes nothing else."""
-    found = {}
-    reader = Reader(browser, width, "light")
-    others = [smoke_book.html / f"{name}.html" for name in ("search", "genindex")]
-    for file in [*smoke_book.pages, *others]:
-        page = reader.open(file)
-        page.evaluate(OPENED)
-        page.evaluate(AXE_SCRIPT)
-        wrong = page.evaluate(RUN, page.evaluate(RULES))
-        page.evaluate(DARK)
-        wrong += page.evaluate(RUN, ["color-contrast"])
-        if wrong:
-            found[file.name] = wrong
-        page.close()
-    assert found == {}
 
 
 def code(source, *tags, outputs=()):

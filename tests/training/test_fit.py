@@ -16,7 +16,7 @@ from snt_core.training.engine import Engine, detect
 from snt_core.training.recipe import Recipe
 
 EXACT = Engine(device="cpu", dtype="fp32", fused=False)
-RECIPE = Recipe(epochs=2, batch_size=32, lr=3e-3, warmup_epochs=0.5, weight_decay=0.05)
+RECIPE = Recipe(epochs=2, batch_size=16, lr=3e-3, warmup_epochs=0.5, weight_decay=0.05)
 SAM = dataclasses.replace(RECIPE, optimizer="sam", rho=0.05)
 AVERAGED = dataclasses.replace(RECIPE, ema=0.8)
 
@@ -31,9 +31,9 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def digits():
-    """Nine batches of 32 and a ragged rest, so that every test here is quick."""
+    """Nine batches of 16 and a ragged rest, so that every test here is quick."""
     whole = load("digits", 180)
-    return dataclasses.replace(whole, train=whole.train[:300], val=whole.val[:60])
+    return dataclasses.replace(whole, train=whole.train[:150], val=whole.val[:60])
 
 
 def fit(digits, recipe, engine=EXACT, variant="snt", **options):
@@ -117,7 +117,7 @@ def test_an_epoch_shows_every_image_once(digits):
     everything = normalise(digits.train.images, digits.facts).flatten(1)
     keys = {tuple(row[:200].tolist()) + (row.sum().item(),) for row in everything}
     drawn = [tuple(row[:200].tolist()) + (row.sum().item(),) for row in shown.flatten(1)]
-    assert len(drawn) == 9 * 32
+    assert len(drawn) == 9 * 16
     assert len(set(drawn)) == len(drawn)
     assert set(drawn) <= keys
 
