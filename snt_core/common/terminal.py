@@ -1,4 +1,4 @@
-"""Text for terminals that cannot show every character."""
+"""Lines for whoever runs a command, also on terminals that cannot show every character."""
 
 from __future__ import annotations
 
@@ -26,3 +26,8 @@ def spell_out() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="snt-plain")
+
+
+def say(line: str) -> None:
+    """Tell whoever runs a command or a chapter, not who reads its page: on standard error."""
+    print(f"snt: {' '.join(line.splitlines())}", file=sys.stderr, flush=True)
