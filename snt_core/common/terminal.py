@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import sys
 import unicodedata
+from functools import cache
 from io import TextIOWrapper
 
 PLAIN = {"−": "-", "–": "-", "—": "-", "×": "x", "±": "+-", "…": "...", "λ": "lambda", "ρ": "rho"}
@@ -31,3 +32,9 @@ def spell_out() -> None:
 def say(line: str) -> None:
     """Tell whoever runs a command or a chapter, not who reads its page: on standard error."""
     print(f"snt: {' '.join(line.splitlines())}", file=sys.stderr, flush=True)
+
+
+@cache
+def say_once(line: str) -> None:
+    """Tell a line, as `say` does, unless this process has told it before."""
+    say(line)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import io
 import math
 
 import pytest
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from snt_core.common.files import PROJECT
+from snt_core.common.sealed import read_sealed
 from snt_core.data.facts import FACTS
 from snt_core.data.load import load
 from snt_core.data.split import normalise
@@ -238,7 +240,7 @@ def test_the_hook_follows_every_step_resumed_or_not(digits, tmp_path, monkeypatc
     monkeypatch.setattr(train, "SAVE_EVERY", 0.0)
     options = {"checkpoint": tmp_path / "state.pt"}
     masked(digits, recipe, progress=_saved_first(killer(4)), **options)
-    saved = torch.load(tmp_path / "state.pt")["model"]["1.weight"]
+    saved = torch.load(io.BytesIO(read_sealed(tmp_path / "state.pt")))["model"]["1.weight"]
     assert (saved[~mask] == 0).all()
     resumed, found, steps, _ = masked(digits, recipe, **options)
     assert steps == list(range(found.resumed + 1, 19))
