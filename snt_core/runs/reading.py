@@ -10,6 +10,8 @@ from snt_core.common.terminal import say_once
 from snt_core.runs.inspection import Newer, Superseded
 from snt_core.runs.record import Record
 
+MOST = 200  # characters of a reason, which may quote what the file says
+
 
 def read_record(path: Path, store: Path) -> Record | None:
     """Return the record in `path`, or None where there is none that counts.
@@ -32,7 +34,7 @@ def read_record(path: Path, store: Path) -> Record | None:
         say_once(f"{path} is left out: {error.strerror}; change its rights, or restore it")
     except ValueError as error:
         then = f"'snt run' makes it again, or restore it with 'git checkout -- {path}'"
-        set_aside(path, store, str(error), then, seen)
+        set_aside(path, store, str(error)[:MOST], then, seen)
     else:
         return record
     return None
