@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: book smoke pdf screenshots test lint browser bench lab hooks clean
+.PHONY: book smoke pdf screenshots test lint browser bench torture lab hooks clean
 
 # The first that runs and is 3.11-3.13. `python3` leads: it is the activated environment,
 # whose torch is kept (an installed pyenv shim may exist and yet not run, so each is tried).
@@ -71,6 +71,12 @@ browser: .venv/.installed-dev
 			>/dev/null 2>&1 || true; fi; \
 	find_browser >/dev/null || $(BIN)/playwright install chromium || true; \
 	find_browser >/dev/null || { echo "make test needs a Chromium: none on PATH, apt-get could not install one (root is needed), and playwright could not download its own." >&2; exit 1; }
+
+# Faults injected often, as a table of what was lost and what was used wrongly; TRIES=1000 for more,
+# FAULT=weights for those whose names have it. The tests inject each a few times.
+TRIES ?= 200
+torture: .venv/.installed-dev
+	$(BIN)/python -m tests.faults $(TRIES) "$(FAULT)"
 
 # Speed against peers; ONLY=hessian (or training, steps, compression, tokens, book, card) for one area.
 bench: .venv/.installed-dev

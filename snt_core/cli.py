@@ -163,6 +163,7 @@ def book(
     if profile != PUBLISHED:
         profile_named(profile)
     require_buildable(checkout("the book"))
+    open_store().names()  # what is wrong with a record is said here, not in a chapter's kernel
     if profile != PUBLISHED:
         specs = _requested(profile, "", "")[1]
         carry_out(specs, open_store(), profile=profile, workers=workers, console=out)

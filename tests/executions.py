@@ -8,16 +8,9 @@ from dataclasses import replace
 from snt_core.runs.record import Record
 from snt_core.runs.repeats import Repeat
 from snt_core.runs.store import Store
-from tests.records import result
+from tests.records import PROVENANCE, result
 
-FACTS = {
-    "device": "a card",
-    "torch": "2.13.0",
-    "commit": "c" * 40,
-    "started": "",
-    "fused": True,
-    "dirty": False,
-}
+FACTS = PROVENANCE | {"device": "a card", "started": ""}
 DAY = "2026-11-25T10:00:00+00:00"
 
 

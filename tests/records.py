@@ -45,6 +45,16 @@ DEFAULTS: dict[str, Any] = {
     "memory": {"adam": 100.0, "sam": 104.0, "snt": 102.0, "adam_eager": 150.0, "snt_eager": 180.0},
     "seconds": {"adam": 1.0, "sam": 2.0, "snt": 1.0, "adam_eager": 1.4, "snt_eager": 1.5},
 }
+PROVENANCE: dict[str, Any] = {
+    "commit": "c" * 40,
+    "dirty": False,
+    "torch": "2.13.0",
+    "device": "a processor",
+    "started": "2026-11-25T10:00:00+00:00",
+    "dtype": "fp32",
+    "fused": True,
+    "seconds": 1.0,
+}
 Get = Callable[..., Any]
 
 
@@ -66,7 +76,7 @@ def result(
         seeds=seeds,
         options=part,
         specs=specs,
-        records=[_record(spec, profile, columns) for spec in specs],
+        records=[record_of(spec, profile, **columns) for spec in specs],
     )
 
 
@@ -111,7 +121,8 @@ def curve(rate: float, end: float, gain: float = 20.0) -> list[dict[str, Any]]:
     ]
 
 
-def _record(spec: Spec, profile: str, columns: dict[str, Any]) -> Record:
+def record_of(spec: Spec, profile: str = "cifar", **columns: Any) -> Record:
+    """The record of one run."""
     net = spec.net
 
     def get(name: str, approach: str = net.approach) -> Any:
@@ -123,7 +134,7 @@ def _record(spec: Spec, profile: str, columns: dict[str, Any]) -> Record:
         status="done",
         metrics=_METRICS[spec.kind](spec, get),
         n_samples=getattr(spec, "n_samples", N),
-        provenance={"seconds": 1.0, "fused": True},
+        provenance=PROVENANCE,
     )
 
 

@@ -17,8 +17,9 @@ from snt_core.paper import numbers
 from snt_core.paper.artefacts import artefacts
 from snt_core.paper.profiles import PROFILES
 from snt_core.paper.recipes import training
-from snt_core.runs.record import Record
+from snt_core.runs.kinds.lambda_max import LambdaMaxSpec
 from snt_core.runs.store import Store
+from tests.records import record_of
 
 
 def snt(*words: str, **env: str) -> subprocess.CompletedProcess:
@@ -129,16 +130,23 @@ def test_a_chapter_is_written_to_the_project_from_any_folder(tmp_path, monkeypat
     assert "figure4_blocks does not use profile" in capsys.readouterr().out
 
 
-def test_an_edited_record_is_one_line_and_exit_code_2(tmp_path):
-    net = training(PROFILES["smoke"], "cifar100", "adam", 0)
-    record = Record(spec=net, profile="smoke", status="done", metrics={"top1": 50}, n_samples=1)
-    path = Store(tmp_path).put(record)
-    path.write_text(path.read_text().replace("50", "99"))
-    done = snt("plan", "--profile", "smoke", SNT_STORE=str(tmp_path))
-    assert done.returncode == 2
-    assert path.name in done.stderr
-    assert "checksum" in done.stderr
-    assert done.stderr.count("\n") == 1
+@pytest.mark.parametrize(
+    "words", ["plan --profile smoke --only table4", "status", "claims", "verify --sample 1"]
+)
+def test_an_edited_record_is_one_line_and_the_others_are_read(words, tmp_path):
+    first, second = (training(PROFILES["smoke"], "cifar100", "adam", seed) for seed in (0, 1))
+    store = Store(tmp_path)
+    path = store.put(record_of(first, "smoke", top1=50.0))
+    path.write_text(path.read_text().replace("50.0", "99.0"))
+    store.put(record_of(LambdaMaxSpec(parent=second, n_samples=8), "smoke"))
+    done = snt(*words.split(), SNT_STORE=str(tmp_path))
+    alone = words.startswith("verify")  # whose one record left has no weights
+    assert done.returncode == (2 if alone else 0)
+    said = done.stderr.splitlines()
+    assert len(said) == (2 if alone else 1)
+    assert not alone or "none of the 1 records" in said[1]
+    assert str(path) in said[0]
+    assert "checksum" in said[0]
 
 
 def test_json_shapes(tmp_path):
@@ -167,8 +175,7 @@ def test_what_only_reads_records_imports_nothing_heavy(words, tmp_path):
     store = Store(tmp_path)
     specs = artefacts()["table4"].runs(PROFILES["smoke"], PROFILES["smoke"].seeds)
     for spec in {spec.net for spec in specs} | set(specs):
-        facts = {"profile": "smoke", "metrics": {}, "provenance": {"seconds": 1.0}}
-        store.put(Record(spec=spec, status="done", n_samples=1, **facts))
+        store.put(record_of(spec, "smoke"))
         if spec.leaves_weights:
             store.weights_path(spec).parent.mkdir(exist_ok=True)
             store.weights_path(spec).touch()

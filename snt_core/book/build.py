@@ -20,7 +20,7 @@ from snt_core.book.execution import execute_all, verify_executed
 from snt_core.book.request import edition
 from snt_core.common.documents import read_yaml
 from snt_core.common.errors import UserError
-from snt_core.common.files import PROJECT, require_writable, store_dir
+from snt_core.common.files import PROJECT, atomic_write, require_writable, store_dir
 from snt_core.paper.artefacts import artefacts
 from snt_core.paper.profiles import PUBLISHED
 
@@ -104,6 +104,9 @@ def _execute_changed(
     which = require_buildable(project)
     keys, given = chapter_keys(parameters, project), _given(which, parameters)
     stale = [c for c in which if _stored_key(executed / f"{c.name}.ipynb") != keys[c]]
+    for chapter in stale:
+        if _is_altered(executed / f"{chapter.name}.ipynb"):
+            notify(f"{chapter.name}: its executed notebook was altered since, and is not used")
     notify(f"{len(which)} chapters, {len(stale)} to execute")
     for chapter in stale:  # or a key would outlive the notebook that it vouches for
         (executed / f"{chapter.name}.key").unlink(missing_ok=True)
@@ -111,7 +114,7 @@ def _execute_changed(
     done = execute_all(stale, executed, {}, workers, own=own, notify=notify) if stale else {}
     for chapter in stale:
         verify_executed(done[chapter.name])
-        done[chapter.name].with_suffix(".key").write_text(keys[chapter], encoding="utf-8")
+        keep_key(done[chapter.name], keys[chapter])
     return {chapter: executed / f"{chapter.name}.ipynb" for chapter in which}
 
 
@@ -152,9 +155,32 @@ def _key(chapter: Chapter, parameters: Mapping[str, Any], shared: str) -> str:
     return hashlib.sha256(chapter.file.read_bytes() + f"{given}{shared}".encode()).hexdigest()
 
 
+def keep_key(executed: Path, key: str) -> None:
+    """Note beside an executed notebook what it was made of, and the SHA-256 of what it holds."""
+    digest = hashlib.sha256(executed.read_bytes()).hexdigest()
+    atomic_write(executed.with_suffix(".key"), f"{key} {digest}\n".encode())
+
+
+def _noted(executed: Path) -> tuple[str, str]:
+    """Return what `keep_key` noted: the key, the digest; empty where it noted nothing."""
+    try:
+        key, digest = executed.with_suffix(".key").read_text(errors="replace").split()
+    except (FileNotFoundError, ValueError):
+        return "", ""
+    return key, digest
+
+
+def _is_altered(executed: Path) -> bool:
+    """Whether a notebook is there and not as its execution left it."""
+    _, digest = _noted(executed)
+    there = bool(digest) and executed.is_file()
+    return there and hashlib.sha256(executed.read_bytes()).hexdigest() != digest
+
+
 def _stored_key(executed: Path) -> str | None:
-    key = executed.with_suffix(".key")
-    return key.read_text(encoding="utf-8") if key.exists() and executed.exists() else None
+    """Return what an executed notebook was made of; None if it is missing or was altered."""
+    key, _ = _noted(executed)
+    return key if key and executed.is_file() and not _is_altered(executed) else None
 
 
 def chapter_keys(parameters: Mapping[str, Any], project: Path = PROJECT) -> dict[Chapter, str]:

@@ -53,6 +53,7 @@ def export(
     output = output or project / "_build" / "snt-book.zip"
     store = store or open_store()
     _check_output(output)
+    store.names()  # sets aside what no longer is a record, before any is copied
     _check_built(project)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".crate") as place:

@@ -48,7 +48,7 @@ def execute(
 
     Args:
         cwd: where its kernel runs; the notebook's own folder if not given.
-        notify: gets what the chapter tells of its runs (see `selection.say`), as it does.
+        notify: gets what the chapter tells of its runs (see `terminal.say`), as it does.
 
     Raises:
         UserError: a cell failed; how far it came is beside `output`, as `*.failed.ipynb`.

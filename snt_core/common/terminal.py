@@ -1,10 +1,11 @@
-"""Text for terminals that cannot show every character."""
+"""Lines for whoever runs a command, also on terminals that cannot show every character."""
 
 from __future__ import annotations
 
 import codecs
 import sys
 import unicodedata
+from functools import cache
 from io import TextIOWrapper
 
 PLAIN = {"−": "-", "–": "-", "—": "-", "×": "x", "±": "+-", "…": "...", "λ": "lambda", "ρ": "rho"}
@@ -26,3 +27,14 @@ def spell_out() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="snt-plain")
+
+
+def say(line: str) -> None:
+    """Tell whoever runs a command or a chapter, not who reads its page: on standard error."""
+    print(f"snt: {' '.join(line.splitlines())}", file=sys.stderr, flush=True)
+
+
+@cache
+def say_once(line: str) -> None:
+    """Tell a line, as `say` does, unless this process has told it before."""
+    say(line)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
 
+from snt_core.common.terminal import say
 from snt_core.paper.artefacts import artefact
 from snt_core.paper.asked import checked
 from snt_core.paper.profiles import BEST_FIRST, PROFILES, PUBLISHED, Profile, profile_named
@@ -183,8 +183,3 @@ def first_line(
 
 def _shown(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def say(line: str) -> None:
-    """Tell whoever runs a chapter, not those who read it: pages leave standard error out."""
-    print(f"snt: {line}", file=sys.stderr, flush=True)

@@ -15,7 +15,8 @@ from snt_core.runs.store import Store
 def pending(specs: Iterable[Spec], store: Store) -> list[Spec]:
     """Return what has to run so that every spec has a record, nets before measurements.
 
-    A training whose record exists comes back only if a measurement needs weights that are gone.
+    A training whose record exists comes back only if a measurement needs weights that are gone, or
+    damaged (those are set aside, and that is said).
     """
     have = store.names()
     todo: dict[str, Spec] = {}
@@ -23,7 +24,7 @@ def pending(specs: Iterable[Spec], store: Store) -> list[Spec]:
         if record_name(spec) in have:
             continue
         net = spec.net
-        ready = record_name(net) in have and store.weights_path(net).exists()
+        ready = record_name(net) in have and store.has_weights(net)
         if not ready and not is_diverged(net, store):
             todo.setdefault(run_id(net), net)
         todo.setdefault(run_id(spec), spec)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from snt_core.common.files import cache_dir, require_writable
 from snt_core.data import presence
-from snt_core.runs.plan import is_diverged, pending
+from snt_core.runs.plan import pending
 from snt_core.runs.spec import Spec
 from snt_core.runs.store import Store
 
@@ -22,8 +22,7 @@ def preflight(specs: Iterable[Spec], store: Store) -> None:
     """Return if what is missing of `specs` can be run here.
 
     Raises:
-        UserError: the store or the cache cannot be written, a data set is missing or not whole, or
-            weights that would be measured, or rounds that would be gone on from, are damaged.
+        UserError: the store or the cache cannot be written, or a data set is missing or not whole.
     """
     todo = pending(specs, store)
     if not todo:
@@ -31,9 +30,3 @@ def preflight(specs: Iterable[Spec], store: Store) -> None:
     for part in ("records", "weights", "runs"):
         require_writable("the store", store.folder / part)
     require_data(todo)
-    for spec in todo:
-        store.check_begun(spec)
-    trained = set(todo)
-    for net in {spec.net: None for spec in todo if spec.net not in trained}:
-        if not is_diverged(net, store):
-            store.check_weights(net)

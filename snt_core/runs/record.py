@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from snt_core.runs.identity import canonical, record_name, run_id, to_dict
+from snt_core.runs.identity import record_name, run_id, to_dict
+from snt_core.runs.inspection import FORMAT, checksum, inspected
 from snt_core.runs.kinds import from_dict
 from snt_core.runs.spec import Metrics, Row, Spec
 
-FORMAT = 2  # since it a parent stands with its kind
-READS = (1, 2)
 ABOUT = ("id", "profile", "data", "model", "approach", "seed", "n_samples")  # of every row
 
 
@@ -22,6 +20,10 @@ class Record:
 
     `status` is "done" or "diverged"; `metrics` belong to the kind of run; `n_samples` is the
     number of images behind the metrics; `provenance` says where, when and how.
+
+    `provenance["weights_sha256"]` is the digest of the file of weights that a training left, or
+    that a measurement read; the first records lack it. It stands there, not among the metrics,
+    since it says with what a run happened: the same run on another machine leaves other bits.
     """
 
     spec: Spec
@@ -38,6 +40,11 @@ class Record:
     @property
     def name(self) -> str:
         return record_name(self.spec)
+
+    @property
+    def parents(self) -> list[str]:
+        """The id of the net that was measured, if the run is a measurement."""
+        return [] if self.spec.net is self.spec else [run_id(self.spec.net)]
 
     def rows(self, table: str = "rows") -> list[Row]:
         """Return the rows of one of the kind's tables, each with the columns that name its net."""
@@ -58,26 +65,28 @@ class Record:
             "metrics": self.metrics,
             "n_samples": self.n_samples,
             "provenance": self.provenance,
-            "parents": [] if self.spec.net is self.spec else [run_id(self.spec.net)],
+            "parents": self.parents,
         }
-        return json.dumps({**body, "checksum": _checksum(body)}, indent=1) + "\n"
+        return json.dumps({**body, "checksum": checksum(body)}, indent=1) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> Record:
-        """Return the record that `to_json` wrote. Raises ValueError for anything else."""
-        try:
-            body = json.loads(text)
-            checksum = body.pop("checksum")
-        except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
-            raise ValueError("it is not a whole record") from error
-        if checksum != _checksum(body):
-            raise ValueError("its content does not match its checksum")
-        if body["format"] not in READS:
-            raise ValueError(f"its format is {body['format']}, this version reads {READS}")
-        spec = from_dict(body["kind"], body["spec"])
+    def from_json(cls, content: str) -> Record:
+        """Return the record that `to_json` wrote, when all that it says has been looked at.
+
+        Raises:
+            Superseded, Newer: it is of another version (see `inspection`).
+            ValueError: it is damaged, or no run can have written it; the message says why.
+        """
+        body = inspected(content)
         keys = ("profile", "status", "metrics", "n_samples", "provenance")
-        return cls(spec=spec, **{key: body[key] for key in keys})
-
-
-def _checksum(body: dict[str, Any]) -> str:
-    return hashlib.sha256(canonical(body).encode()).hexdigest()
+        try:
+            spec = from_dict(body["kind"], body["spec"])
+            found = cls(spec=spec, **{key: body[key] for key in keys})
+            if found.status == "done":  # what tables and `snt verify` will ask of it
+                found.rows()
+                spec.headline(found.metrics)
+        except Exception as error:  # whatever odd values lead to
+            raise ValueError(f"{type(error).__name__}: {error}") from error
+        if (body["id"], body["parents"]) != (found.id, found.parents):
+            raise ValueError(f"its id or its parents are not those of its spec, {found.id}")
+        return found

@@ -11,9 +11,21 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from snt_core.common.errors import UserError
 from snt_core.common.files import atomic_write
+from snt_core.common.terminal import say_once
+from snt_core.runs import shapes
+from snt_core.runs.inspection import PROFILE
+from snt_core.runs.shapes import TEXT, TRUTH, many, number, require, text
 from snt_core.runs.store import Store
+
+SHAPE = shapes.fields(
+    record=text("[a-z_]+-[0-9a-f]{16}"),
+    profile=PROFILE,
+    same=TRUTH,
+    result=TEXT,
+    numbers={"type": "object", "additionalProperties": many(number(), least=2)},
+    provenance=shapes.fields(started=TEXT, device=TEXT),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,23 +75,28 @@ def keep(repeat: Repeat, store: Store) -> Path:
 def repeats(store: Store) -> list[Repeat]:
     """Return every repetition that the store keeps, by time.
 
-    Raises:
-        UserError: a file there is none; it is named.
+    A file that is none is named in a line on standard error, and left out.
     """
-    files = store.folder.glob("verified/*/*.json")
-    return sorted(map(_read, files), key=lambda repeat: (repeat.started, repeat.record))
+    found = map(_read, sorted(store.folder.glob("verified/*/*.json")))
+    whole = [repeat for repeat in found if repeat]
+    return sorted(whole, key=lambda repeat: (repeat.started, repeat.record))
 
 
-def _read(path: Path) -> Repeat:
+def _read(path: Path) -> Repeat | None:
     names = {field.name for field in fields(Repeat)}
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
+        if not path.is_file():
+            raise ValueError("it is no file")
+        body = json.loads(path.read_bytes())
+        require("it", SHAPE, body)
         body["numbers"] = {name: (old, new) for name, (old, new) in body["numbers"].items()}
-        repeat = Repeat(**{name: body[name] for name in names})
-        _ = repeat.started, repeat.changed  # what is read later, so that damage is told here
-        return repeat
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path} is no outcome of 'snt verify' ({type(error).__name__}: {error}); "
-            f"remove it, or restore it with 'git checkout -- {path}'"
-        ) from error
+        if body["profile"] != path.parent.name:
+            raise ValueError(f"its profile is {body['profile']}")
+        return Repeat(**{name: body[name] for name in names})
+    except (OSError, ValueError, RecursionError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        say_once(
+            f"{path} is no outcome of 'snt verify' ({reason}) and is left out; remove it, or "
+            f"restore it with 'git checkout -- {path}'"
+        )
+        return None

@@ -9,16 +9,22 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from snt_core.common.errors import UserError
-from snt_core.runs.identity import record_name
+from snt_core.runs.identity import canonical, record_name
 from snt_core.runs.plan import is_diverged, pending
 from snt_core.runs.record import Record
 from snt_core.runs.spec import Context, Outcome, Spec
 from snt_core.runs.store import Store
 from snt_core.training import ranks
 from snt_core.training.engine import Engine, detect, keep_memory
+
+# A net that had to be trained again may leave other weights, and then its older measurements are
+# missing too; they are made in a second round. A third one finds nothing in a store that keeps.
+ROUNDS = 3
 
 Report = Callable[[Spec, float], None]  # a run and its share done; 1.0 once its record stands
 
@@ -43,8 +49,10 @@ def run_all(
     shared by all of them.
     """
     specs = list(specs)
-    todo = ranks.from_main(lambda: pending(specs, store))
-    if todo:
+    for _ in range(ROUNDS):
+        todo = ranks.from_main(lambda: pending(specs, store))
+        if not todo:
+            break
         load_data(todo)
         engine = engine or detect()  # compiles kernels, so after all that may be refused
         if ranks.count() > 1:
@@ -101,8 +109,8 @@ def _run_on_ranks(spec: Spec, store: Store, engine: Engine, profile: str, report
 def _finished(spec: Spec, store: Store) -> Record | None:
     """The record of `spec`, unless it or the weights that it should have left are missing."""
     record = store.get(spec)
-    lost = spec.leaves_weights and not store.weights_path(spec).exists()
-    return None if record and lost and record.status == "done" else record
+    kept = record and record.status == "done" and spec.leaves_weights
+    return None if kept and not store.has_weights(spec) else record
 
 
 def _perform(spec: Spec, store: Store, engine: Engine, profile: str, report: Report) -> Record:
@@ -111,6 +119,7 @@ def _perform(spec: Spec, store: Store, engine: Engine, profile: str, report: Rep
     from snt_core.runs.provenance import RunClock
 
     last = 0.0
+    known = store.get(spec)  # whose weights are lost: the new record takes its place
 
     def progress(done: int, total: int) -> None:
         nonlocal last
@@ -125,12 +134,13 @@ def _perform(spec: Spec, store: Store, engine: Engine, profile: str, report: Rep
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32 wherever a measurement says so
     try:
         clock = RunClock(engine)
-        interrupted = ranks.from_main(lambda: store.begin_session(spec, clock.session))
+        interrupted = ranks.from_main(lambda: _begin(spec, store, clock.session))
         context = Context(spec, store.run_dir(spec), store, engine, progress)
         if spec.net is not spec and is_diverged(spec.net, store):
             outcome = Outcome(metrics={}, n_samples=0, status="diverged")
         else:
-            outcome = spec.perform(context)
+            outcome = _finite(spec.perform(context))
+        untrained = spec.net is spec and outcome.status == "diverged"
         provenance = clock.provenance(
             earlier=outcome.earlier,
             interrupted=interrupted,
@@ -140,12 +150,15 @@ def _perform(spec: Spec, store: Store, engine: Engine, profile: str, report: Rep
             ranks=ranks.count(),
             data_digest=context.data().digest if spec.needs_data else None,
             resumed_at_step=outcome.resumed_at_step,
+            weights_sha256=ranks.from_main(
+                lambda: None if untrained else store.weights_digest(spec)
+            ),
         )
     finally:
         torch.set_num_threads(threads)
     record = Record(
         spec=spec,
-        profile=profile,
+        profile=known.profile if known else profile,
         status=outcome.status,
         metrics=outcome.metrics,
         n_samples=outcome.n_samples,
@@ -154,6 +167,23 @@ def _perform(spec: Spec, store: Store, engine: Engine, profile: str, report: Rep
     if ranks.is_main():
         store.put(record)
     return record
+
+
+def _begin(spec: Spec, store: Store, session: dict[str, Any]) -> list[dict[str, Any]]:
+    store.require_begun(spec)
+    return store.begin_session(spec, session)
+
+
+def _finite(outcome: Outcome) -> Outcome:
+    """Return the outcome; as diverged, without its metrics, where one of them is not finite.
+
+    A record holds no such number, and the run would end in the same error at every start.
+    """
+    try:
+        canonical(outcome.metrics)
+    except ValueError:
+        return replace(outcome, metrics={}, status="diverged")
+    return outcome
 
 
 def _in_parallel(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from snt_core.common.checks import coerce_fields
 from snt_core.common.errors import UserError
 from snt_core.data.facts import FACTS
+from snt_core.runs.shapes import Shape, fields
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -37,6 +38,7 @@ class Spec(ABC):
     kind: ClassVar[str]
     schema: ClassVar[int]
     columns: ClassVar[tuple[str, ...]]  # the keys of each of its rows
+    shape: ClassVar[Shape] = fields()  # of its metrics; records of another are refused
     leaves_weights: ClassVar[bool] = False
     needs_data: ClassVar[bool] = True
 

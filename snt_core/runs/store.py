@@ -1,7 +1,7 @@
 """Records, weights and states under way, in one folder.
 
 records/<profile>/<kind>-<id>.json   what a run found; small, committed
-weights/<id>.safetensors             what a training left
+weights/<id>.safetensors             what a training left, and its SHA-256 as <id>.sha256
 runs/<id>/                           checkpoint, progress and lock of a run under way
 quarantine/                          files that failed their check, never used again
 """
@@ -17,13 +17,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snt_core.common.documents import read_json
-from snt_core.common.errors import UserError
 from snt_core.common.files import atomic_write, named_folder, store_dir
+from snt_core.common.quarantine import Stamp, set_aside, stamp
+from snt_core.common.sealed import Damaged, read_sealed, write_sealed
+from snt_core.common.terminal import say_once
 from snt_core.runs.identity import record_name, run_id
-from snt_core.runs.kinds import spec_class
+from snt_core.runs.reading import read_record
 from snt_core.runs.record import Record
 from snt_core.runs.spec import Spec
+from snt_core.runs.weight_files import WeightFiles
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,13 +36,18 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._weights = WeightFiles(folder)
+        # a record is read once, as long as its file stays the same
+        self._known: dict[Path, tuple[Stamp | None, Record | None]] = {}
 
     # records ---------------------------------------------------------------------------------
 
     def get(self, spec: Spec) -> Record | None:
         """Return the record of `spec`, under whatever profile it was run, or None."""
-        found = sorted(self.folder.glob(f"records/*/{record_name(spec)}.json"))
-        return self._read(found[0]) if found else None
+        for path in sorted(self.folder.glob(f"records/*/{record_name(spec)}.json")):
+            if (record := self._read(path)) and not self._is_outdated(record):
+                return record
+        return None
 
     def put(self, record: Record) -> Path:
         """Write a record whole or not at all; returns its file."""
@@ -53,77 +60,71 @@ class Store:
         return self.folder / "records" / record.profile / f"{record.name}.json"
 
     def names(self) -> set[str]:
-        """Return `<kind>-<id>` of every record, without reading them."""
-        return {path.stem for path in self.folder.glob("records/*/*.json")}
+        """Return `<kind>-<id>` of every record that counts."""
+        return {record.name for record in self.records()}
 
-    def records(self, profile: str = "*") -> list[Record]:
-        """Return every record of a profile (default: of all) that today's schemas still read."""
-        paths = sorted(self.folder.glob(f"records/{profile}/*.json"))
-        return [record for path in paths if (record := self._read(path))]
+    def records(self) -> list[Record]:
+        """Return every record that counts. What is wrong with others is said (see `reading`)."""
+        found = map(self._read, sorted(self.folder.glob("records/*/*.json")))
+        return [record for record in found if record and not self._is_outdated(record)]
 
     def _read(self, path: Path) -> Record | None:
-        text = path.read_text(encoding="utf-8", errors="replace")
-        if _superseded(text):
-            return None
-        try:
-            record = Record.from_json(text)
-            if record.name != path.stem:
-                raise ValueError(f"its content belongs to {record.name}")
-            return record
-        except (ValueError, KeyError, UserError) as error:
-            raise UserError(
-                f"record {path} cannot be trusted ({error}); it {self._set_aside(path)}: "
-                f"restore it with 'git checkout -- {path}', or run it again"
-            ) from error
+        seen = stamp(path)
+        known = self._known.get(path)
+        if seen is None or known is None or known[0] != seen:
+            known = self._known[path] = seen, read_record(path, self.folder)
+        return known[1]
 
-    def _set_aside(self, path: Path) -> str:
-        """Move a file into quarantine, and return what was done with it."""
-        aside = self.folder / "quarantine" / path.name
-        try:
-            aside.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, aside)
-        except OSError as error:
-            return f"cannot be set aside ({error.strerror})"
-        return f"was set aside as {aside}"
+    def _is_outdated(self, record: Record) -> bool:
+        """Whether a measurement read other weights than its net's training is recorded with.
+
+        The net was trained again then, on another machine say, and numbers of two nets would
+        stand under one id.
+        """
+        measured = record.provenance.get("weights_sha256")
+        if not measured or record.spec.net is record.spec:
+            return False
+        left = self._recorded(record.spec.net) or self._weights.kept(run_id(record.spec.net))
+        if outdated := bool(left) and left != measured:
+            say_once(
+                f"{self.record_path(record)} is left out: its net {run_id(record.spec.net)} was "
+                f"trained again since; 'snt run' measures it anew"
+            )
+        return outdated
 
     # weights ---------------------------------------------------------------------------------
 
     def weights_path(self, spec: Spec) -> Path:
         """Return where the weights that `spec` leaves lie, whether they are there or not."""
-        return self.folder / "weights" / f"{run_id(spec)}.safetensors"
+        return self._weights.path(run_id(spec))
 
     def put_weights(self, spec: Spec, state: dict[str, Tensor]) -> None:
-        from safetensors.torch import save
-
-        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-        atomic_write(self.weights_path(spec), save(plain, metadata={"id": run_id(spec)}))
+        """Write a net's state dict whole or not at all, and its digest."""
+        self._weights.write(run_id(spec), state)
 
     def get_weights(self, spec: Spec) -> dict[str, Tensor]:
-        """Return a net's state dict. Raises UserError if missing, damaged or another run's."""
-        with self._weights(spec, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        """Return a net's state dict. Raises UserError if it is missing, or damaged: set aside."""
+        return self._weights.read(run_id(spec), self._recorded(spec))
 
-    def check_weights(self, spec: Spec) -> None:
-        """Raise UserError as `get_weights` would, by the file's header and its length alone."""
-        with self._weights(spec, "np"):
-            pass
+    def has_weights(self, spec: Spec) -> bool:
+        """Whether a net's weights are there and sound. Damaged ones are set aside and named."""
+        return self._weights.sound(run_id(spec), self._recorded(spec))
 
-    @contextmanager
-    def _weights(self, spec: Spec, framework: str) -> Iterator[Any]:
-        from safetensors import SafetensorError, safe_open
+    def weights_digest(self, spec: Spec) -> str | None:
+        """Return the SHA-256 of the weights that a run left just now, or measured; None without."""
+        kept = self._weights.kept(run_id(spec.net))
+        return (kept if spec.net is spec else self._recorded(spec.net) or kept) or None
 
-        path = self.weights_path(spec)
-        try:
-            with safe_open(path, framework=framework) as file:
-                owner = (file.metadata() or {}).get("id")
-                if owner != run_id(spec):
-                    raise UserError(f"weights {path} belong to run {owner}; remove the file")
-                yield file
-        except (OSError, SafetensorError) as error:
-            raise UserError(
-                f"weights {path} are missing or damaged ({error}); remove the file if it is there, "
-                f"and train {run_id(spec)} again with 'snt run'"
-            ) from error
+    def lend_weights(self, spec: Spec, other: Store) -> None:
+        """Let another store have a net's weights, by a link. They are there and sound."""
+        target = other.weights_path(spec)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.symlink(self.weights_path(spec).resolve(), target)
+        other._weights.keep(run_id(spec), self._recorded(spec) or self._weights.kept(run_id(spec)))
+
+    def _recorded(self, net: Spec) -> str:
+        record = self.get(net)
+        return (record.provenance.get("weights_sha256") or "") if record else ""
 
     # under way -------------------------------------------------------------------------------
 
@@ -135,18 +136,17 @@ class Store:
         """Whether an interrupted process left something to go on from."""
         return any(self.run_dir(spec).glob("checkpoint*"))
 
-    def check_begun(self, spec: Spec) -> None:
-        """Raise UserError where finished rounds are kept that cannot be gone on from."""
-        from safetensors import SafetensorError, safe_open
+    def require_begun(self, spec: Spec) -> None:
+        """Set aside what a run under way left and cannot be gone on from. The caller has the lock.
 
-        for path in self.run_dir(spec).glob("*.safetensors"):
-            try:
-                with safe_open(path, framework="np"):
-                    pass
-            except (OSError, SafetensorError) as error:
-                raise UserError(
-                    f"{path} is damaged ({error}); remove it, and the run starts anew"
-                ) from error
+        Without the rounds that were finished, the state of a later one leads nowhere.
+        """
+        files = sorted(self.run_dir(spec).glob("checkpoint*"))
+        found = {path: what for path in files if (what := _damage(path))}
+        if any(path.suffix == ".safetensors" for path in found):
+            found = dict.fromkeys(files, "the rounds before it are damaged") | found
+        for path, what in found.items():
+            set_aside(path, self.folder, what, f"{record_name(spec)} starts anew without it")
 
     def begin_session(self, spec: Spec, facts: dict[str, Any]) -> list[dict[str, Any]]:
         """Note `facts` of the process that now carries out the run.
@@ -156,8 +156,11 @@ class Store:
         path = self.run_dir(spec) / "sessions.json"
         earlier = []
         if self.is_begun(spec) and path.exists():
-            earlier = read_json(path)
-        atomic_write(path, json.dumps([*earlier, facts]).encode())
+            try:
+                earlier = json.loads(read_sealed(path))
+            except Damaged as error:
+                set_aside(path, self.folder, str(error), "the record will not name its processes")
+        write_sealed(path, json.dumps([*earlier, facts]).encode())
         return earlier
 
     @contextmanager
@@ -194,9 +197,9 @@ class Store:
         """Return the share of a run under way that is done, in [0, 1]."""
         try:
             state = json.loads((self.run_dir(spec) / "progress.json").read_text(encoding="utf-8"))
-            return state["done"] / state["total"]
-        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
-            return 0.0
+            return min(max(float(state["done"] / state["total"]), 0.0), 1.0)
+        except (OSError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
+            return 0.0  # nothing but what is shown depends on it
 
     def clear(self, spec: Spec) -> None:
         """Remove what only an unfinished run needs. The caller holds the lock."""
@@ -211,10 +214,10 @@ def open_store(place: str | Path = "") -> Store:
     return Store(named_folder("the store", place) if place else store_dir())
 
 
-def _superseded(text: str) -> bool:
-    """Whether a record was written under an older schema of its kind; such a one is history."""
+def _damage(path: Path) -> str:
+    """Return what is wrong with a sealed file; empty if nothing is."""
     try:
-        body = json.loads(text)
-        return body["schema"] < spec_class(body["kind"]).schema
-    except (json.JSONDecodeError, KeyError, TypeError, UserError):
-        return False
+        read_sealed(path)
+    except Damaged as error:
+        return str(error)
+    return ""

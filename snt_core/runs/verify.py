@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -113,15 +112,12 @@ def _engine(record: Record) -> Engine:
 
 
 def _lend_weights(spec: Spec, store: Store, aside: Store) -> None:
-    source = store.weights_path(spec.net)
-    if not source.exists():
+    if not store.has_weights(spec.net):
         raise UserError(
-            f"{source} is not here; train it first with 'snt run' or verify its training"
+            f"{store.weights_path(spec.net)} is not here; train it first with 'snt run' or verify "
+            f"its training"
         )
-    store.check_weights(spec.net)
-    target = aside.weights_path(spec.net)
-    target.parent.mkdir(parents=True)
-    os.symlink(source, target)
+    store.lend_weights(spec.net, aside)
 
 
 def _gaps(old: dict[str, float], new: dict[str, float]) -> Iterator[tuple[str, float, float]]:

@@ -28,6 +28,7 @@ from snt_core.fast.memory_format import channels_last
 from snt_core.methods.sam import SAM
 from snt_core.methods.transform import SNTActivation
 from snt_core.training import ranks
+from snt_core.training.divergence import Diverged, not_finite, require_trained
 from snt_core.training.engine import Engine
 from snt_core.training.evaluate import Evaluation, evaluate
 from snt_core.training.recipe import Recipe
@@ -37,14 +38,6 @@ from snt_core.training.state import State
 CHECK_EVERY = 20
 SAVE_EVERY = 30.0  # seconds of work between checkpoints
 WORTH_COMPILING = 20_000  # images passed; fewer do not earn back the seconds that Triton takes
-
-
-class Diverged(Exception):
-    """An error: the loss of a training is no longer finite."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__(f"the loss is not finite at step {step}")
-        self.step = step
 
 
 @dataclass(frozen=True)
@@ -129,7 +122,7 @@ def fit(
             and checkpoint; it may change the weights, say put pruned ones back to zero.
 
     Raises:
-        Diverged: the loss stopped being finite.
+        Diverged: the net says nothing (see `training.divergence`).
         UserError: the checkpoint is another net's, damaged, or of another number format or number
             of ranks; there are no training images; a batch does not divide among the ranks.
     """
@@ -177,6 +170,10 @@ def fit(
             counts = average.module if average else model
             state.history.append(_read(counts, data, engine, state, per_epoch, rate))
             model.train()
+            if state.step == steps:
+                last = state.history[-1]
+                classes = data.facts.num_classes
+                require_trained(steps, last["train_loss"], last["val_loss"], classes)
         if checked and ranks.is_main():
             progress(state.step, steps)
             now = time.monotonic()
@@ -282,11 +279,14 @@ def _read(
 ) -> dict[str, float]:
     """Return an entry of the history, and begin the next mean of the training loss."""
 
-    def validate() -> Evaluation:
+    def validate() -> tuple[Evaluation, str]:
         with engine.autocast():
-            return evaluate(model, data.val, data.facts)
+            found = evaluate(model, data.val, data.facts)
+        return found, not_finite(model, found.loss)
 
-    val = ranks.from_main(validate)
+    val, wrong = ranks.from_main(validate)
+    if wrong:  # on every rank, or the others would wait for ever
+        raise Diverged(state.step, f"{wrong} is not finite")
     mean = float(state.loss) / state.since
     state.loss.zero_()
     state.since = 0

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from snt_core.common.errors import UserError
-from snt_core.common.files import atomic_write
+from snt_core.common.sealed import Damaged, read_sealed, write_sealed
 
 ODD = (ValueError, TypeError, AttributeError, EOFError)  # what foreign content leads to
 
@@ -45,16 +45,20 @@ class State:
             "numerics": self.numerics,
         }
         torch.save(state, buffer)
-        atomic_write(path, buffer.getvalue())
+        write_sealed(path, buffer.getvalue())
 
     def restore(self, path: Path, model: nn.Module, optimizer: Any) -> None:
-        """Take over what `save` wrote. Raises UserError if it is of another training."""
+        """Take over what `save` wrote, every byte of it.
+
+        Raises UserError if it is damaged or of another training.
+        """
         try:
-            saved = torch.load(path, map_location=self.loss.device, weights_only=True)
+            content = io.BytesIO(read_sealed(path))
+            saved = torch.load(content, map_location=self.loss.device, weights_only=True)
             model.load_state_dict(saved["model"])
             optimizer.load_state_dict(saved["optimizer"])
             numerics = saved["numerics"]
-        except (RuntimeError, pickle.UnpicklingError, LookupError, *ODD) as error:
+        except (RuntimeError, pickle.UnpicklingError, LookupError, Damaged, *ODD) as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UserError(f"{path} does not fit ({reason}); remove it to start anew") from error
         if numerics != self.numerics:

@@ -23,8 +23,8 @@ from snt_core.common.parameters import Parameter
 from snt_core.paper.artefacts import artefacts
 from snt_core.paper.profiles import PROFILES
 from snt_core.paper.selection import Selection
-from snt_core.runs.record import Record
 from snt_core.runs.store import Store
+from tests.records import record_of
 
 PARAMETERS = """\
 profile: str = "published"  # smoke | cifar | published
@@ -212,8 +212,7 @@ def test_a_bare_value_is_a_list_and_the_first_line_is_told_while_it_runs(tmp_pat
     table4 = Chapter("table4_small", "Table 4", file, "table4")
     store = Store(tmp_path / "store")
     for spec in artefacts()["table4"].runs(PROFILES["cifar"], [1]):
-        facts = {"metrics": {}, "provenance": {"seconds": 1.0}, "n_samples": 1, "status": "done"}
-        store.put(Record(spec=spec, profile="cifar", **facts))
+        store.put(record_of(spec))
     said: list[str] = []
     output = tmp_path / "out.ipynb"
     execute(table4, output, {"seeds": 1, "store": str(store.folder)}, notify=said.append)

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from rocrate.rocrate import ROCrate
 
-from snt_core.book.build import chapter_keys
+from snt_core.book.build import chapter_keys, keep_key
 from snt_core.book.crate import export
 from snt_core.common.errors import UserError
 from snt_core.common.files import PROJECT
@@ -51,7 +51,7 @@ def built(small_project: Path, store: Store) -> Path:
     executed.mkdir(parents=True)
     for chapter, key in chapter_keys({"profile": "published"}, small_project).items():
         shutil.copy(chapter.file, executed)
-        (executed / f"{chapter.name}.key").write_text(key)
+        keep_key(executed / f"{chapter.name}.ipynb", key)
     return small_project
 
 

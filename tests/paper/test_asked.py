@@ -12,8 +12,8 @@ from snt_core.paper.artefacts import artefacts
 from snt_core.paper.asked import checked, offered, options_of, requested
 from snt_core.paper.profiles import PROFILES
 from snt_core.paper.selection import reproduce, select
-from snt_core.runs.record import Record
 from snt_core.runs.store import Store
+from tests.records import record_of
 
 REAL = [chapter for chapter in chapters() if chapter.artefact]
 
@@ -82,9 +82,8 @@ def filled(tmp_path, profile: str, seeds: list[int], share: float = 1.0) -> Stor
     """A store with the first part of the records of Table 4."""
     store = Store(tmp_path)
     specs = artefacts()["table4"].runs(PROFILES[profile], seeds)
-    facts = {"metrics": {}, "provenance": {"seconds": 1.0}, "n_samples": 1, "status": "done"}
     for spec in specs[: round(share * len(specs))]:
-        store.put(Record(spec=spec, profile=profile, **facts))
+        store.put(record_of(spec, profile))
         if spec.leaves_weights:
             store.put_weights(spec, {})
     return store

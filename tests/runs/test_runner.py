@@ -29,6 +29,7 @@ from snt_core.runs.verify import run_again
 from snt_core.training import engine as engine_module
 from snt_core.training.engine import detect
 from snt_core.training.recipe import Recipe
+from tests.records import record_of
 
 SMOKE = PROFILES["smoke"]
 NET = dataclasses.replace(
@@ -241,12 +242,11 @@ def test_reproduce_refuses_nonsense_before_any_work(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_standings_count_every_run(finished, tmp_path):
+def test_standings_count_every_run(tmp_path):
     store = Store(tmp_path)
     net, sweep, *others = figure5.runs(SMOKE, SMOKE.seeds)
     for spec in (net, sweep):
-        record = dataclasses.replace(finished[1][0], spec=spec)
-        store.put(record)
+        store.put(record_of(spec, "smoke"))
     with store.lock(others[0]) as mine:
         rows = {(r.artefact, r.profile): r for r in standings(store)}
     assert mine

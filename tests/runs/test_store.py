@@ -15,15 +15,17 @@ from snt_core.runs.identity import run_id
 from snt_core.runs.kinds.lambda_max import LambdaMaxSpec
 from snt_core.runs.record import Record
 from snt_core.runs.store import Store
+from tests.records import PROVENANCE
 
 NET = training(PROFILES["smoke"], "cifar100", "adam", 0)
+GOOD = {"residual": 0.001, "products": 9, "converged": True, "bn_mode": "eval"}
 RECORD = Record(
     spec=LambdaMaxSpec(parent=NET, n_samples=8),
     profile="smoke",
     status="done",
-    metrics={"lambda_max": 0.1 + 0.2},
+    metrics={**GOOD, "lambda_max": 0.1 + 0.2},
     n_samples=8,
-    provenance={"seconds": 1.5},
+    provenance=PROVENANCE,
 )
 
 
@@ -54,23 +56,23 @@ def test_nothing_there_is_none(store):
         (lambda text: "", "not a whole record"),
     ],
 )
-def test_a_record_that_cannot_be_trusted_is_set_aside_and_named(store, spoil, says):
+def test_a_record_that_cannot_be_trusted_is_set_aside_and_named(store, spoil, says, capsys):
     path = store.put(RECORD)
     path.write_text(spoil(path.read_text()))
-    with pytest.raises(UserError, match=says) as error:
-        store.get(RECORD.spec)
-    assert path.name in str(error.value)
-    assert "\n" not in str(error.value)
+    assert store.get(RECORD.spec) is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line
+    assert str(path) in line
     assert not path.exists()
     assert (store.folder / "quarantine" / path.name).exists()
     assert store.get(RECORD.spec) is None
 
 
-def test_a_record_under_another_name_is_set_aside(store):
+def test_a_record_under_another_name_is_set_aside(store, capsys):
     path = store.put(RECORD)
     path.rename(path.with_name("lambda_max-0123456789abcdef.json"))
-    with pytest.raises(UserError, match="belongs to"):
-        store.records()
+    assert store.records() == []
+    assert "belongs to" in capsys.readouterr().err
 
 
 def test_a_record_of_an_older_schema_is_history(store, monkeypatch):
@@ -94,23 +96,16 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_weights_round_trip_and_know_their_run(store):
+def test_weights_round_trip_and_know_their_run(store, capsys):
     state = {"w": torch.randn(3, 2), "n": torch.tensor(7)}
     store.put_weights(NET, state)
     found = store.get_weights(NET)
     assert all(torch.equal(state[k], found[k]) for k in state)
     other = training(PROFILES["smoke"], "cifar100", "adam", 1)
     store.weights_path(NET).rename(store.weights_path(other))
-    with pytest.raises(UserError, match="belong to run"):
+    with pytest.raises(UserError, match="start again"):
         store.get_weights(other)
-
-
-def test_damaged_weights_are_refused(store):
-    store.put_weights(NET, {"w": torch.randn(3, 2)})
-    path = store.weights_path(NET)
-    path.write_bytes(path.read_bytes()[:20])
-    with pytest.raises(UserError, match="missing or damaged"):
-        store.get_weights(NET)
+    assert f"belongs to run {run_id(NET)}" in capsys.readouterr().err
 
 
 def test_a_run_has_one_owner_and_death_frees_it(store):

@@ -8,9 +8,9 @@ from snt_core.common.errors import UserError
 from snt_core.paper.profiles import PROFILES
 from snt_core.paper.recipes import training
 from snt_core.runs.kinds.lambda_max import LambdaMaxSpec
-from snt_core.runs.record import Record
 from snt_core.runs.store import Store
 from snt_core.runs.verify import Verification, chosen_records, summary
+from tests.records import record_of
 
 NET = training(PROFILES["smoke"], "cifar100", "adam", 0)
 SHARP = LambdaMaxSpec(parent=NET, n_samples=8)
@@ -19,7 +19,7 @@ SHARP = LambdaMaxSpec(parent=NET, n_samples=8)
 def store_with(folder, *specs) -> Store:
     store = Store(folder)
     for spec in specs:
-        store.put(Record(spec=spec, profile="smoke", status="done", metrics={}, n_samples=1))
+        store.put(record_of(spec, "smoke"))
     return store
 
 

@@ -1,6 +1,8 @@
 """The training loop: schedule, resumption, divergence, evaluation."""
 
+import contextlib
 import dataclasses
+import io
 import math
 
 import pytest
@@ -8,9 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from snt_core.common.files import PROJECT
+from snt_core.common.sealed import read_sealed
+from snt_core.data.facts import FACTS
 from snt_core.data.load import load
 from snt_core.data.split import normalise
 from snt_core.nets import build
+from snt_core.runs.store import Store
+from snt_core.training import divergence
 from snt_core.training import fit as train
 from snt_core.training.engine import Engine, detect
 from snt_core.training.recipe import Recipe
@@ -233,7 +240,7 @@ def test_the_hook_follows_every_step_resumed_or_not(digits, tmp_path, monkeypatc
     monkeypatch.setattr(train, "SAVE_EVERY", 0.0)
     options = {"checkpoint": tmp_path / "state.pt"}
     masked(digits, recipe, progress=_saved_first(killer(4)), **options)
-    saved = torch.load(tmp_path / "state.pt")["model"]["1.weight"]
+    saved = torch.load(io.BytesIO(read_sealed(tmp_path / "state.pt")))["model"]["1.weight"]
     assert (saved[~mask] == 0).all()
     resumed, found, steps, _ = masked(digits, recipe, **options)
     assert steps == list(range(found.resumed + 1, 19))
@@ -279,3 +286,71 @@ def test_evaluation_is_the_plain_definition(digits):
     assert torch.equal(found.correct, right)
     assert found.top1 == pytest.approx(100 * right.float().mean().item())
     assert found.loss == pytest.approx(F.cross_entropy(logits, digits.test.labels).item(), rel=1e-4)
+
+
+def poisoned(at: int, value: float, what: str = "running_mean"):
+    """A hook that puts `value` into the first batch normalisation of a net after step `at`."""
+
+    def hook(model: nn.Module):
+        def after_step(done: int) -> None:
+            if done == at:
+                norm = next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+                getattr(norm, what).data.fill_(value)
+
+        return after_step
+
+    return hook
+
+
+@pytest.mark.parametrize(
+    ("hook", "says"),
+    [
+        (poisoned(2, math.nan), "loss is not finite at step 9"),
+        # a unit that nothing reads: no loss shows it
+        (poisoned(3, math.inf, "running_var"), "running_var is not finite at step 9"),
+        (poisoned(18, -1e9), "times that of guessing at step 18"),
+    ],
+)
+def test_statistics_that_ran_away_are_a_divergence(digits, hook, says):
+    """Training losses know nothing of running statistics, which every evaluation reads."""
+    model = build("resnet20", "base", 10, 0)
+    with pytest.raises(train.Diverged, match=says):
+        train.fit(model, digits, RECIPE, EXACT, seed=0, after_step=hook(model))
+
+
+@pytest.mark.parametrize(
+    ("train_loss", "val_loss", "diverged"),
+    [
+        (1.0, 131.0, False),  # statistics that have not settled, as after the steps of smoke
+        (1.0, 2.1e4, True),
+        (30.0, 9.0, True),
+        (30.0, 1.0, False),  # one bad step among many, and overcome
+        (0.96, 0.93, False),  # the worst reading of all published trainings
+    ],
+)
+def test_a_net_far_worse_than_guessing_has_diverged(train_loss, val_loss, diverged):
+    chance = math.log(10)
+    losses = (train_loss * chance, val_loss * chance)
+    told = pytest.raises(train.Diverged, match="step 7") if diverged else contextlib.nullcontext()
+    with told:
+        divergence.require_trained(7, *losses, num_classes=10)
+
+
+def test_no_published_training_counts_as_diverged():
+    records = [r for r in Store(PROJECT / "data").records() if r.status == "done"]
+    last = [
+        (r.metrics.get("history") or r.metrics["curve"])[-1] | {"data": r.spec.net.data}
+        for r in records
+        if "history" in r.metrics or "curve" in r.metrics
+    ]
+    assert len(last) > 200
+    for row in last:
+        classes = FACTS[row["data"]].num_classes
+        divergence.require_trained(0, row["train_loss"], row["val_loss"], classes)
+
+
+@pytest.mark.parametrize("rate", [1.0, 100.0])
+def test_trainings_that_blow_up_are_told(digits, rate):
+    recipe = dataclasses.replace(RECIPE, lr=rate, weight_decay=0.0)
+    with pytest.raises(train.Diverged, match="of guessing at step 18"):
+        train.fit(linear(), digits, recipe, EXACT, seed=0)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 import torch
 from torch import nn
 
 from snt_core.common.errors import UserError
+from snt_core.common.sealed import read_sealed, write_sealed
 from snt_core.training.state import State
 
 
@@ -20,8 +23,15 @@ def saved(path, **changed):
     optimizer = torch.optim.Adam(model.parameters())
     state().save(path, model, optimizer, 1.0)
     if changed:
-        torch.save(torch.load(path) | changed, path)
+        content = torch.load(io.BytesIO(read_sealed(path))) | changed
+        resave(content, path)
     return model, optimizer
+
+
+def resave(content, path):
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_sealed(path, buffer.getvalue())
 
 
 @pytest.mark.parametrize(
@@ -30,8 +40,9 @@ def saved(path, **changed):
         lambda path: path.write_bytes(b""),
         lambda path: path.write_bytes(b"text of somebody"),
         lambda path: path.write_bytes(path.read_bytes()[:-100]),
-        lambda path: torch.save([1, 2], path),
-        lambda path: torch.save({}, path),
+        lambda path: resave([1, 2], path),
+        lambda path: torch.save({}, path),  # not sealed
+        lambda path: resave({}, path),
         lambda path: saved(path, optimizer=3),
         lambda path: saved(path, model=None),
         lambda path: saved(path, model=nn.Linear(3, 3).state_dict()),

@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from snt_core.runs.shapes import PERCENT, count, fields, number, text
+
 if TYPE_CHECKING:
     from snt_core.training.evaluate import Evaluation
 
 Packed = dict[str, Any]
+MOST_IMAGES = 10**8
+EVALUATED = {"top1": PERCENT, "n": count(1, MOST_IMAGES), "correct": text("[A-Za-z0-9+/]+={0,2}")}
+EVALUATION = fields({"loss": number(0)}, **EVALUATED)
 
 
 def packed(evaluation: Evaluation) -> Packed:
@@ -28,8 +33,13 @@ def packed(evaluation: Evaluation) -> Packed:
 
 
 def unpacked(evaluation: Packed) -> np.ndarray:
-    """Return which test images were right: bool `N`, in the data set's canonical order."""
+    """Return which test images were right: bool `N`, in the data set's canonical order.
+
+    Raises ValueError where there are not as many bits as images.
+    """
     bits = np.frombuffer(base64.b64decode(evaluation["correct"]), np.uint8)
+    if len(bits) != -(-evaluation["n"] // 8):
+        raise ValueError(f"{8 * len(bits)} bits stand for {evaluation['n']} images")
     return np.unpackbits(bits, count=evaluation["n"]).astype(bool)
 
 

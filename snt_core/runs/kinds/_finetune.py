@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from snt_core.runs.kinds._evaluation import Packed, packed, top1, unpacked
+from snt_core.runs.kinds._evaluation import EVALUATION, Packed, packed, top1, unpacked
+from snt_core.runs.shapes import PERCENT, count, fields, many, number
 from snt_core.runs.spec import Context, Metrics, Outcome, Row
 from snt_core.training.recipe import Recipe
 
@@ -28,6 +29,16 @@ COLUMNS = (
     "correct",
     "before_correct",
 )
+
+
+READING = fields(
+    {"lr": number(0), "train_loss": number(0), "val_loss": number(0)},
+    step=count(),
+    epoch=number(0),
+    val_top1=PERCENT,
+)
+TRAINED = {"after": EVALUATION, "curve": many(READING), "steps": count(1)}
+SHAPE = fields(before=EVALUATION, **TRAINED)
 
 
 def perform(

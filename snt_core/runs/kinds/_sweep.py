@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from snt_core.runs.kinds._evaluation import packed, top1, unpacked
+from snt_core.runs.kinds._evaluation import EVALUATED, packed, top1, unpacked
+from snt_core.runs.shapes import SHARE, fields, many
 from snt_core.runs.spec import Net, Row
 
 if TYPE_CHECKING:
     from snt_core.training.evaluate import Evaluation
 
 COLUMNS = ("sparsity", "top1", "drop", "correct", "augment")
+SHAPE = fields(sweep=many(fields(sparsity=SHARE, **EVALUATED), least=1))
 TENTHS = tuple(round(0.1 * i, 1) for i in range(1, 10))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from snt_core.runs.shapes import TEXT, Shape, fields, many, number
 from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row
 
 
@@ -15,6 +16,13 @@ class ChannelsSpec(Measurement):
     kind: ClassVar[str] = "channels"
     schema: ClassVar[int] = 1
     columns: ClassVar[tuple[str, ...]] = ("ratio", "kurtosis", "block", "low", "high")
+    shape: ClassVar[Shape] = fields(
+        ratios=many(number(0), least=1),
+        kurtosis=many(number(0), least=1),
+        worst=TEXT,
+        low=many(number(), least=1),
+        high=many(number(), least=1),
+    )
 
     n_samples: int
 

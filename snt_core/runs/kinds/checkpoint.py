@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from snt_core.common.checks import one_of
 from snt_core.data.facts import FACTS
 from snt_core.nets import MODELS
+from snt_core.runs.shapes import TRUTH, Shape, count, fields, text
 from snt_core.runs.spec import Context, Metrics, Net, Outcome, Row
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ class CheckpointSpec(Net):
     kind: ClassVar[str] = "checkpoint"
     schema: ClassVar[int] = 1
     columns: ClassVar[tuple[str, ...]] = ("parameters",)
+    shape: ClassVar[Shape] = fields(
+        {"local": TRUTH, "sha256": text("[0-9a-f]{64}")}, parameters=count(1)
+    )
     leaves_weights: ClassVar[bool] = True
     needs_data: ClassVar[bool] = False
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from snt_core.runs.kinds import _finetune
 from snt_core.runs.kinds._evaluation import top1, unpacked
+from snt_core.runs.shapes import Shape
 from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row
 from snt_core.training.recipe import Recipe
 
@@ -21,6 +22,7 @@ class ControlSpec(Measurement):
     kind: ClassVar[str] = "control"
     schema: ClassVar[int] = 1
     columns: ClassVar[tuple[str, ...]] = ("before", "after", "correct")
+    shape: ClassVar[Shape] = _finetune.SHAPE
 
     finetune: Recipe
     seed: int = 0

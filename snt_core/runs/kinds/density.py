@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from snt_core.runs.shapes import Shape, fields, many, number
 from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row
 
 
@@ -21,6 +22,12 @@ class DensitySpec(Measurement):
         "smallest",
         "nodes",
         "weights",
+    )
+    shape: ClassVar[Shape] = fields(
+        nodes=many(many(number(), least=1), least=1),
+        weights=many(many(number(), least=1), least=1),
+        trace=number(),
+        trace_error=number(0),
     )
 
     n_samples: int

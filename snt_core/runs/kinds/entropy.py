@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from snt_core.common.checks import within
+from snt_core.runs.shapes import SHARE, Shape, fields, many, mapping, number
 from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row
+
+PART = fields(mean=number(0, 8), layers=mapping(number(0, 8)), histogram=many(SHARE, least=1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +20,7 @@ class EntropySpec(Measurement):
     kind: ClassVar[str] = "entropy"
     schema: ClassVar[int] = 1
     columns: ClassVar[tuple[str, ...]] = ("part", "entropy", "histogram")
+    shape: ClassVar[Shape] = fields(weights=PART, activations=PART)
 
     weight_bits: int = 4
     act_bits: int = 4

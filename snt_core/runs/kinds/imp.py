@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from snt_core.common.checks import within
-from snt_core.common.files import atomic_write
+from snt_core.common.sealed import read_sealed, write_sealed
 from snt_core.runs.kinds import _sweep
 from snt_core.runs.kinds._sweep import TENTHS
+from snt_core.runs.shapes import Shape
 from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row
 from snt_core.training.recipe import Recipe
 
@@ -28,6 +29,7 @@ class IMPSpec(Measurement):
     kind: ClassVar[str] = "imp"
     schema: ClassVar[int] = 1
     columns: ClassVar[tuple[str, ...]] = _sweep.COLUMNS
+    shape: ClassVar[Shape] = _sweep.SHAPE
 
     sparsities: tuple[float, ...] = TENTHS
     finetune: Recipe
@@ -113,12 +115,12 @@ class _Rounds:
 
     def restore(self, model: nn.Module) -> None:
         """Put `model` where the last finished round left it, if there is one."""
-        from safetensors import safe_open
+        from safetensors.torch import load
 
         if self.file.exists():
-            with safe_open(self.file, framework="pt") as kept:
-                state = json.loads(kept.metadata()["state"])
-                model.load_state_dict({name: kept.get_tensor(name) for name in kept.keys()})  # noqa: SIM118
+            line, _, tensors = read_sealed(self.file).partition(b"\n")
+            model.load_state_dict(load(tensors))
+            state = json.loads(line)
             self.rows, self.earlier = state["rows"], state["seconds"]
 
     def resumed(self, steps: int) -> int:
@@ -131,8 +133,8 @@ class _Rounds:
 
         self.rows.append(row)
         seconds = self.earlier + time.monotonic() - self.started
-        state = json.dumps({"rows": self.rows, "seconds": seconds})
+        state = json.dumps({"rows": self.rows, "seconds": seconds}).encode()
         tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
         if is_main():
-            atomic_write(self.file, save(tensors, metadata={"state": state}))
+            write_sealed(self.file, state + b"\n" + save(tensors))
             self.file.with_name(f"checkpoint-{len(self.rows) - 1}.pt").unlink(missing_ok=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from snt_core.common.checks import LATER, one_of, within
+from snt_core.runs.shapes import TRUTH, Shape, count, fields, number, text
 from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row
 
 
@@ -25,6 +26,13 @@ class LambdaMaxSpec(Measurement):
         "converged",
         "bn_mode",
         "part",
+    )
+    shape: ClassVar[Shape] = fields(
+        lambda_max=number(),
+        residual=number(0),
+        products=count(),
+        converged=TRUTH,
+        bn_mode=text("eval|train"),
     )
 
     n_samples: int

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from snt_core.common.checks import within
 from snt_core.runs.kinds import _sweep
 from snt_core.runs.kinds._sweep import TENTHS
+from snt_core.runs.shapes import Shape
 from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class OneShotSpec(Measurement):
     kind: ClassVar[str] = "one_shot"
     schema: ClassVar[int] = 1
     columns: ClassVar[tuple[str, ...]] = _sweep.COLUMNS
+    shape: ClassVar[Shape] = _sweep.SHAPE
 
     sparsities: tuple[float, ...] = TENTHS
 

@@ -6,12 +6,20 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from snt_core.runs.shapes import Shape, fields, many, number
 from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row, untrained
 
 if TYPE_CHECKING:
     pass
 
 SHARE = 200 / 768  # of the width: where the paper reads the curve
+
+
+PART = fields(
+    mean=many(number(), least=1),
+    at_share=many(number(), least=1),
+    effective_rank=many(number(0), least=1),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +29,9 @@ class PCASpec(Measurement):
     kind: ClassVar[str] = "pca"
     schema: ClassVar[int] = 1
     columns: ClassVar[tuple[str, ...]] = ("state", "part", "curve", "explained", "effective_rank")
+    shape: ClassVar[Shape] = fields(
+        trained=fields(ffn=PART, qkv=PART), untrained=fields(ffn=PART, qkv=PART)
+    )
     needs_data: ClassVar[bool] = False
 
     def work(self) -> float:

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from snt_core.common.checks import LATER, one_of, within
 from snt_core.runs.kinds import _finetune
+from snt_core.runs.shapes import Shape
 from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row
 from snt_core.training.recipe import Recipe
 
@@ -21,6 +22,7 @@ class QATSpec(Measurement):
     kind: ClassVar[str] = "qat"
     schema: ClassVar[int] = 1
     columns: ClassVar[tuple[str, ...]] = _finetune.COLUMNS
+    shape: ClassVar[Shape] = _finetune.SHAPE
 
     weight_bits: int
     act_bits: int

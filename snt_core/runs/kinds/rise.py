@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import ClassVar
 
 from snt_core.common.checks import within
+from snt_core.runs.shapes import TEXT, Shape, count, fields, many, number
 from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row
 
 
@@ -27,6 +28,19 @@ class RiseSpec(Measurement):
         "squared_length",
         "n_samples",
         "predicted",
+    )
+    shape: ClassVar[Shape] = fields(
+        points=many(
+            fields(
+                compression=TEXT,
+                loss=number(0),
+                rise=number(),
+                slope=number(),
+                quadratic=number(),
+                squared_length=number(0),
+                n_samples=count(1),
+            )
+        )
     )
 
     weight_bits: tuple[int, ...] = (3, 4, 8)

@@ -7,7 +7,8 @@ from itertools import product
 from typing import Any, ClassVar
 
 from snt_core.common.checks import within
-from snt_core.runs.kinds._evaluation import packed, top1, unpacked
+from snt_core.runs.kinds._evaluation import EVALUATED, packed, top1, unpacked
+from snt_core.runs.shapes import TRUTH, Shape, count, fields, many, nothing_or
 from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row
 
 
@@ -28,6 +29,11 @@ class RoundingSpec(Measurement):
         "drop",
         "correct",
         "float_correct",
+    )
+    shape: ClassVar[Shape] = fields(
+        points=many(
+            fields(weight_bits=nothing_or(count(2, 8)), per_channel=TRUTH, **EVALUATED), least=1
+        )
     )
 
     weight_bits: tuple[int, ...] = (2, 3, 4, 8)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from snt_core.common.checks import within
+from snt_core.runs.shapes import TRUTH, Shape, count, fields, number
 from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row
 
 
@@ -26,6 +27,15 @@ class ScaleFreeSpec(Measurement):
         "trace",
         "trace_error",
         "adaptive",
+    )
+    shape: ClassVar[Shape] = fields(
+        normalised=number(),
+        residual=number(0),
+        products=count(),
+        converged=TRUTH,
+        trace=number(),
+        trace_error=number(0),
+        adaptive=number(),
     )
 
     n_samples: int

@@ -7,6 +7,8 @@ from typing import ClassVar, Literal
 
 from snt_core.common.checks import one_of, within
 from snt_core.runs.kinds import _finetune
+from snt_core.runs.kinds._evaluation import EVALUATION
+from snt_core.runs.shapes import Shape, fields
 from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row
 from snt_core.training.recipe import Recipe
 
@@ -21,6 +23,7 @@ class StaticSpec(Measurement):
     kind: ClassVar[str] = "static"
     schema: ClassVar[int] = 1
     columns: ClassVar[tuple[str, ...]] = _finetune.COLUMNS
+    shape: ClassVar[Shape] = fields(_finetune.TRAINED, before=EVALUATION)
 
     weight_bits: int
     act_bits: int

@@ -10,6 +10,7 @@ from typing import ClassVar
 from snt_core.common.checks import one_of, within
 from snt_core.data.facts import FACTS
 from snt_core.nets import MODELS
+from snt_core.runs.shapes import Shape, fields, many, mapping, number
 from snt_core.runs.spec import Context, Metrics, Net, Outcome, Row
 
 
@@ -30,6 +31,15 @@ class StepTimeSpec(Net):
         "memory_mb",
         "rounds",
         "processes",
+    )
+    shape: ClassVar[Shape] = fields(
+        steps=mapping(
+            fields(
+                seconds=many(number(0), least=1),
+                median=number(0),
+                memory_mb=many(number(), least=1),
+            )
+        )
     )
 
     batch_size: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from snt_core.runs.shapes import Shape, fields, many, number
 from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row
 
 
@@ -15,6 +16,11 @@ class SurfaceSpec(Measurement):
     kind: ClassVar[str] = "surface"
     schema: ClassVar[int] = 1
     columns: ClassVar[tuple[str, ...]] = ("alphas", "betas", "losses")
+    shape: ClassVar[Shape] = fields(
+        alphas=many(number(), least=1),
+        betas=many(number(), least=1),
+        losses=many(many(number(0), least=1), least=1),
+    )
 
     n_samples: int
     span: float = 0.5

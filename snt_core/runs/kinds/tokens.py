@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from snt_core.common.checks import one_of
-from snt_core.runs.kinds._evaluation import packed, top1, unpacked
+from snt_core.runs.kinds._evaluation import EVALUATED, packed, top1, unpacked
+from snt_core.runs.shapes import Shape, fields, many, nothing_or, number
 from snt_core.runs.spec import Context, Measurement, Metrics, Outcome, Row
 
 
@@ -21,6 +22,9 @@ class TokenSpec(Measurement):
     kind: ClassVar[str] = "tokens"
     schema: ClassVar[int] = 1
     columns: ClassVar[tuple[str, ...]] = ("method", "setting", "speedup", "top1", "drop", "correct")
+    shape: ClassVar[Shape] = fields(
+        sweep=many(fields(setting=nothing_or(number(0)), speedup=number(0), **EVALUATED), least=1)
+    )
 
     method: Literal["prune", "merge"]
     settings: tuple[float, ...]

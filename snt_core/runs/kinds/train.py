@@ -8,7 +8,9 @@ from typing import ClassVar
 from snt_core.common.checks import one_of, within
 from snt_core.data.facts import FACTS
 from snt_core.nets import MODELS, VARIANTS
-from snt_core.runs.kinds._evaluation import packed, top1, unpacked
+from snt_core.runs.kinds._evaluation import EVALUATION, packed, top1, unpacked
+from snt_core.runs.kinds._finetune import READING
+from snt_core.runs.shapes import Shape, count, fields, many
 from snt_core.runs.spec import Context, Metrics, Net, Outcome, Row, untrained
 from snt_core.training.recipe import Recipe
 
@@ -20,6 +22,9 @@ class TrainSpec(Net):
     kind: ClassVar[str] = "train"
     schema: ClassVar[int] = 1
     columns: ClassVar[tuple[str, ...]] = ("top1", "parameters", "correct")
+    shape: ClassVar[Shape] = fields(
+        test=EVALUATION, history=many(READING), steps=count(1), parameters=count(1)
+    )
     leaves_weights: ClassVar[bool] = True
 
     recipe: Recipe
