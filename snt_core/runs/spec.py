@@ -39,6 +39,7 @@ class Spec(ABC):
     columns: ClassVar[tuple[str, ...]]  # the keys of each of its rows
     leaves_weights: ClassVar[bool] = False
     needs_data: ClassVar[bool] = True
+    timed: ClassVar[bool] = False  # what it finds are times, so it runs while nothing else does
 
     def __post_init__(self) -> None:
         coerce_fields(self)

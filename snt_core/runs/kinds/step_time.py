@@ -31,6 +31,7 @@ class StepTimeSpec(Net):
         "rounds",
         "processes",
     )
+    timed: ClassVar[bool] = True
 
     batch_size: int
     rounds: int

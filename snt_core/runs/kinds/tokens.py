@@ -21,6 +21,7 @@ class TokenSpec(Measurement):
     kind: ClassVar[str] = "tokens"
     schema: ClassVar[int] = 1
     columns: ClassVar[tuple[str, ...]] = ("method", "setting", "speedup", "top1", "drop", "correct")
+    timed: ClassVar[bool] = True
 
     method: Literal["prune", "merge"]
     settings: tuple[float, ...]
