@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from snt_core.common.documents import read_json
 from snt_core.common.errors import UserError
-from snt_core.common.files import atomic_write, named_folder, store_dir
+from snt_core.common.files import atomic_write, named_folder, store_dir, sweep
 from snt_core.common.locks import held_lock, is_locked
 from snt_core.runs.identity import record_name, run_id
 from snt_core.runs.kinds import spec_class
@@ -193,6 +193,11 @@ class Store:
             return state["done"] / state["total"]
         except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
             return 0.0
+
+    def sweep(self) -> None:
+        """Remove the temporary files of processes that were killed while they wrote here."""
+        parts = ("records/*", "weights", "runs/*", "verified/*")
+        sweep(*(folder for part in parts for folder in self.folder.glob(part)))
 
     def clear(self, spec: Spec) -> None:
         """Remove what only an unfinished run needs. The caller holds the lock."""
