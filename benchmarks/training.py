@@ -17,9 +17,10 @@ from snt_core.data.split import Dataset
 from snt_core.fast.fused import fuse
 from snt_core.nets import build
 from snt_core.runs.provenance import peak_memory
+from snt_core.training.batches import batches
 from snt_core.training.engine import Engine, detect
 from snt_core.training.evaluate import evaluate
-from snt_core.training.fit import batches, fit, optimizer_for, stepper
+from snt_core.training.fit import fit, optimizer_for, stepper
 from snt_core.training.recipe import Recipe
 
 NETS = {  # net -> (row, steps of a round)

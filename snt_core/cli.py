@@ -16,7 +16,8 @@ import snt_core
 from snt_core.book import chapters as book_chapters
 from snt_core.book import request
 from snt_core.book.execution import execute
-from snt_core.common.errors import UserError, of_system
+from snt_core.common import stopping
+from snt_core.common.errors import RunsFailed, UserError, of_system
 from snt_core.common.files import PROJECT, checkout, pin_environment, place
 from snt_core.common.terminal import spell_out
 from snt_core.paper.asked import requested
@@ -42,31 +43,44 @@ WorkersOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="For scripts; the shape is kept.")]
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-INTERRUPTED = 130
 
 
 def main() -> None:
     """Entry point: wrong input is one line on standard error and exit code 2."""
     spell_out()
+    with stopping.listening():
+        code = _ended()
+        if number := stopping.asked():  # typer swallows the interrupt and says nothing
+            stopping.leave(number)
+    sys.exit(code)
+
+
+def _ended() -> int:
+    """Carry out the command, tell in a line what it was refused for, and return its exit code."""
+    lines, code = [], 2
     try:
         pin_environment()
-        code = app(standalone_mode=False)
-        if code == INTERRUPTED:  # typer's own word for Ctrl-C, of which it says nothing
-            raise KeyboardInterrupt
-        sys.exit(code)
+        return int(app(standalone_mode=False) or 0)
+    except RunsFailed as error:
+        lines, code = error.lines, error.code
     except UserError as error:
-        message = str(error)
+        lines = [str(error)]
     except (KeyboardInterrupt, typer.Abort):
-        print("snt: interrupted; what is finished is kept, start again to go on", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        return 130
+    except MemoryError as error:
+        lines = [f"out of memory {error}; free some, or use fewer --workers"]
     except OSError as error:
-        message = of_system(error)
+        lines = [of_system(error)]
     except Exception as error:  # typer's own errors have no public base class
+        if stopping.asked():  # it broke what was under way
+            return 1
         if not hasattr(error, "format_message"):
             raise
-        message = error.format_message()
-    print(f"snt: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+        lines = [error.format_message()]
+    if not stopping.asked():
+        for line in lines:
+            print(f"snt: {' '.join(line.split())}", file=sys.stderr)
+    return code
 
 
 @app.callback(invoke_without_command=True, help=__doc__)

@@ -26,7 +26,7 @@ def test_modules_are_small():
 
 
 def test_tests_mirror_the_tree():
-    """A folder of tests is a folder of the package, but for faults, which befall all of it."""
+    """A folder of tests is a folder of the package; faults come to all of it."""
     tests = PROJECT / "tests"
     for folder in {path.parent for path in tests.rglob("test_*.py")} - {tests, tests / "faults"}:
         assert (PACKAGE / folder.relative_to(tests)).is_dir(), folder

@@ -20,7 +20,7 @@ from snt_core.book.execution import execute_all, verify_executed
 from snt_core.book.request import edition
 from snt_core.common.documents import read_yaml
 from snt_core.common.errors import UserError
-from snt_core.common.files import PROJECT, atomic_write, require_writable, store_dir
+from snt_core.common.files import PROJECT, atomic_write, require_writable, store_dir, sweep
 from snt_core.paper.artefacts import artefacts
 from snt_core.paper.profiles import PUBLISHED
 
@@ -48,6 +48,8 @@ def build(
     html = root / "html" if edition == PUBLISHED else place / "html"
     place.mkdir(parents=True, exist_ok=True)
     with _alone(place):
+        sweep(place, place / "executed", html)
+        _mend(html)
         executed = _execute_changed(project, place / "executed", parameters or {}, workers, notify)
         source = _stage(project, executed, place / "source")
         notify("rendering the pages")
@@ -111,10 +113,14 @@ def _execute_changed(
     for chapter in stale:  # or a key would outlive the notebook that it vouches for
         (executed / f"{chapter.name}.key").unlink(missing_ok=True)
     own = {c.name: given[c] for c in stale}
-    done = execute_all(stale, executed, {}, workers, own=own, notify=notify) if stale else {}
-    for chapter in stale:
-        verify_executed(done[chapter.name])
-        keep_key(done[chapter.name], keys[chapter])
+
+    def keep(chapter: Chapter, file: Path) -> None:
+        """Vouch for a chapter at once: what comes later may fail, or be killed."""
+        verify_executed(file)
+        keep_key(file, keys[chapter])
+
+    if stale:
+        execute_all(stale, executed, {}, workers, own=own, keep=keep, notify=notify)
     return {chapter: executed / f"{chapter.name}.ipynb" for chapter in which}
 
 
@@ -220,7 +226,11 @@ def _render(source: Path, place: Path, notify: Callable[[str], None]) -> Path:
     """Return the folder of HTML that Jupyter Book makes of `source`; a warning is an error."""
     output, log = place / "sphinx", place / "build.log"
     shutil.rmtree(output, ignore_errors=True)
-    run_main = "from jupyter_book.cli.main import main; main()"
+    # the renderer ends with this process: an orphan would write into what the next build renders
+    run_main = (
+        f"from snt_core.common.stopping import end_with; end_with({os.getpid()}); "
+        f"from jupyter_book.cli.main import main; main()"
+    )
     options = ["--path-output", str(output), "--all", "-n", "-W", "--keep-going"]
     with log.open("w", encoding="utf-8") as file:
         code = subprocess.run(
@@ -247,10 +257,20 @@ def _complaints(log: str) -> list[str]:
 
 
 def _swap(new: Path, target: Path) -> None:
-    """Put the folder `new` where `target` is, which is whole at any moment."""
-    old = target.with_name(f"{target.name}.old")
+    """Put the folder `new` where `target` is; killed in between, `_mend` puts the old one back."""
+    old = _old(target)
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         target.rename(old)
     new.rename(target)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _mend(target: Path) -> None:
+    """Put back the book that a build was killed while replacing."""
+    if not target.exists() and _old(target).exists():
+        _old(target).rename(target)
+
+
+def _old(target: Path) -> Path:
+    return target.with_name(f"{target.name}.old")

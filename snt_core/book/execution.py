@@ -7,18 +7,18 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from types import MappingProxyType
 from typing import Any
 
 from snt_core.book.chapters import Chapter, read_notebook
-from snt_core.common.errors import UserError
+from snt_core.common.errors import RunsFailed, UserError, of_system
 from snt_core.common.files import atomic_write
+from snt_core.common.workers import Answer, Killed, Workers
 
 KERNEL = "python3"
+LEAVE = 2.0  # seconds that a kernel has to leave in: what it trains writes its checkpoint
 
 
 class _Told:
@@ -77,11 +77,11 @@ def execute(
                 progress_bar=sys.stderr.isatty(),
                 stderr_file=_Told(notify),
                 extra_arguments=["--log-level=CRITICAL"],  # failures are told below, in one line
-                config=Config(KernelManager=transport),
+                config=Config(KernelManager={**transport, "shutdown_wait_time": LEAVE}),
             )
     except PapermillExecutionError as error:
         reason = (error.evalue.strip().splitlines() or [""])[-1]
-        if error.ename == UserError.__name__:  # a whole sentence, of what was given
+        if error.ename in (UserError.__name__, RunsFailed.__name__):  # a whole sentence
             raise UserError(f"{reason} (see {failed})") from error
         raise UserError(
             f"{chapter.name} failed in cell {error.cell_index}: {error.ename}: {reason}"
@@ -110,45 +110,62 @@ def execute_all(
     *,
     own: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     cwd: Path | None = None,
+    keep: Callable[[Chapter, Path], None] = lambda chapter, file: None,
     notify: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Path]:
     """Run several chapters in `workers` processes; `{name: outdir/name.ipynb}`.
 
     Each kernel computes with one thread, so that `workers` of them share the machine without
     slowing each other down. `own` has a chapter's parameters, by its name, where they are others.
-    `notify` gets a line as each chapter ends.
+    `keep` gets each chapter as it is executed, and its file. `notify` gets a line as each ends.
 
     Raises:
-        UserError: some failed; the others were run and written all the same.
+        UserError: some failed; the others were run, kept and written all the same.
     """
     done: dict[str, Path] = {}
-    failures: dict[str, UserError] = {}
+    failures: dict[str, str] = {}
     started = time.monotonic()
+    waiting = list(which)
     # fresh processes: papermill changes a process's working directory while it runs
-    pool = ProcessPoolExecutor(max(1, workers), get_context("spawn"), initializer=_one_thread)
-    with pool:
-        jobs = {
-            pool.submit(
-                execute, c, outdir / f"{c.name}.ipynb", own.get(c.name, parameters), cwd=cwd
-            ): c.name
-            for c in which
-        }
-        for job in as_completed(jobs):
-            name = jobs[job]
-            try:
-                done[name] = job.result()
-                notify(f"{name}: executed ({time.monotonic() - started:.0f} s)")
-            except UserError as error:
-                failures[name] = error
-                notify(f"{name}: failed")
-            except BrokenExecutor:
-                failures[name] = UserError(
-                    f"{name} or a chapter beside it was killed from outside, out of memory "
-                    f"perhaps; start again with fewer --workers"
-                )
+    with Workers(max(1, workers), prepare=_one_thread) as crew:
+        while len(done) + len(failures) < len(which):
+            while crew.free and waiting:
+                c, waiting = waiting[0], waiting[1:]
+                file = outdir / f"{c.name}.ipynb"
+                crew.hand_out(c, _executed, c, file, own.get(c.name, parameters), cwd)
+            for answer in crew.answers():
+                name = answer.key.name
+                if answer.error is None:
+                    keep(answer.key, answer.value)
+                    done[name] = answer.value
+                    notify(f"{name}: executed ({time.monotonic() - started:.0f} s)")
+                else:
+                    failures[name] = _told(answer)
+                    notify(f"{name}: failed")
     if failures:
-        raise UserError("; ".join(str(failures[c.name]) for c in which if c.name in failures))
+        raise UserError("; ".join(failures[c.name] for c in which if c.name in failures))
     return done
+
+
+def _executed(
+    chapter: Chapter, output: Path, parameters: Mapping[str, Any], cwd: Path | None
+) -> Path:
+    return execute(chapter, output, parameters, cwd=cwd)
+
+
+def _told(answer: Answer) -> str:
+    """Return in a line why a chapter failed."""
+    name, error = answer.key.name, answer.error
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, Killed):
+        return (
+            f"{name} was killed from outside, out of memory perhaps ({error}); start again, with "
+            f"fewer --workers if it happens again"
+        )
+    if isinstance(error, OSError):
+        return f"{name} failed: {of_system(error)}"
+    return f"{name} failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def verify_executed(file: Path) -> None:

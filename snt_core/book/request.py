@@ -9,7 +9,7 @@ from typing import Any
 
 from snt_core.book.chapters import Chapter, chapters, check, parameters, read_notebook
 from snt_core.common.errors import UserError, unknown
-from snt_core.common.files import PROJECT, place, require_writable
+from snt_core.common.files import PROJECT, place, require_writable, sweep
 from snt_core.paper.artefacts import artefact, artefacts
 from snt_core.paper.asked import COMMON, checked, offered, options_of
 from snt_core.paper.profiles import PROFILES, PUBLISHED
@@ -91,6 +91,8 @@ def output_file(text: str, chapter: Chapter) -> Path:
     if path == chapter.file.resolve():
         raise UserError(f"--output is the chapter itself, '{text}'; name another file")
     require_writable("the output folder", path.parent)
+    if not text:
+        sweep(path.parent)
     return path
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from snt_core.common.errors import UserError
@@ -113,16 +116,49 @@ def paper_dir() -> Path:
 
 
 def atomic_write(path: Path, content: bytes) -> None:
-    """Write whole or not at all: to a temporary neighbour, synced, then renamed over `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Write whole or not at all: to a temporary neighbour, synced, then renamed over `path`.
+
+    Raises OSError, which names `path`, where it cannot be written; what was there stays.
+    """
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = _temporary(path)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                os.chmod(temporary, 0o644)
+                os.replace(temporary, path)  # before the lock goes
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def _temporary(path: Path) -> tuple[int, str]:
+    """Return a new neighbour of `path`, open and locked, so that `sweep` leaves it alone."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, name
+        os.close(handle)  # swept away before it was locked
+
+
+# what `mkstemp` makes of the names that are written here
+TEMPORARY = re.compile(
+    r"\..+\.(json|safetensors|pt|txt|ipynb|key|html|pdf|so|sha256)\.[a-z0-9_]{8}"
+)
+
+
+def sweep(*folders: Path) -> None:
+    """Remove the temporary files in `folders` whose writers were killed; others are locked."""
+    for folder in folders:
+        for path in folder.glob(".*"):
+            if TEMPORARY.fullmatch(path.name):
+                with suppress(OSError), open(path, "rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()

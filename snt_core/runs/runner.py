@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from snt_core.common.errors import UserError
+from snt_core.common.errors import RunsFailed, UserError, nothing_can_be_written, of_system
+from snt_core.common.workers import Killed, Workers
 from snt_core.runs.identity import canonical, record_name
 from snt_core.runs.plan import is_diverged, pending
 from snt_core.runs.record import Record
+from snt_core.runs.schedule import Schedule
 from snt_core.runs.spec import Context, Outcome, Spec
 from snt_core.runs.store import Store
 from snt_core.training import ranks
@@ -47,6 +45,10 @@ def run_all(
     With `workers` > 1 each run has a process of its own; runs that another process has under
     way are waited for, never repeated. Under torchrun every rank calls this; one run at a time is
     shared by all of them.
+
+    Raises:
+        RunsFailed: some failed, told once the others have ended.
+        OSError: the disk is full or read-only, which no other run would fare better with.
     """
     specs = list(specs)
     for _ in range(ROUNDS):
@@ -58,11 +60,8 @@ def run_all(
         if ranks.count() > 1:
             for spec in todo:
                 _run_on_ranks(spec, store, engine, profile, report)
-        elif workers > 1 and len(todo) > 1:
-            _in_parallel(todo, store, engine, profile, min(workers, len(todo)), report)
         else:
-            for spec in todo:
-                run(spec, store, engine, profile, report)
+            _run_each(todo, store, engine, profile, min(workers, len(todo)), report)
     records = [store.get(spec) for spec in specs]
     return [record for record in records if record is not None]
 
@@ -186,72 +185,100 @@ def _finite(outcome: Outcome) -> Outcome:
     return outcome
 
 
-def _in_parallel(
+def _run_each(
     todo: list[Spec], store: Store, engine: Engine, profile: str, workers: int, report: Report
 ) -> None:
-    """Trainings first; a measurement is handed out as soon as its weights are there."""
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_end_with, initargs=(os.getpid(),)
-    )
-    nets = [spec for spec in todo if spec.net is spec]
-    waiting = [spec for spec in todo if spec not in nets]
-    running: dict[Future[None], Spec] = {}
+    """Carry out all that can be, here or in several processes, and tell at the end what failed."""
+    schedule = Schedule(todo, store.is_running)
+    failed: dict[Spec, Exception] = {}
 
-    def hand_out(ready: Iterable[Spec]) -> None:
-        for spec in ready:
-            running[pool.submit(_in_worker, spec, store.folder, engine, profile)] = spec
+    def end(spec: Spec, error: Exception | None) -> None:
+        if error is not None:
+            if nothing_can_be_written(error):
+                raise error
+            failed[spec] = error
+        else:
+            report(spec, 1.0)
+        schedule.end(spec, failed=error is not None)
 
-    with pool:
-        try:
-            hand_out(nets)
-            hand_out([spec for spec in waiting if spec.net not in nets])
-            while running:
-                done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
-                for future in done:
-                    spec = running.pop(future)
-                    _raise_if_killed(future, spec)
-                    report(spec, 1.0)
-                    hand_out([child for child in waiting if child.net == spec])
-                for spec in running.values():
-                    if share := store.progress(spec):
-                        report(spec, share)
-        except BaseException:
-            # Others' work is safe in their checkpoints; waiting for it could take hours.
-            for process in list(pool._processes.values()):
-                process.kill()
-            raise
+    if workers > 1:
+        _in_parallel(schedule, store, engine, profile, workers, report, end)
+    else:
+        while (spec := schedule.begin()) is not None:
+            end(spec, _attempt(spec, store, engine, profile, report))
+    if failed:
+        lines = [told(spec, error) for spec, error in failed.items()]
+        if schedule.lost:
+            lines.append(f"not made, since their net failed: {len(schedule.lost)} measurements")
+        if all(isinstance(error, UserError) for error in failed.values()):
+            raise UserError("; ".join(lines))  # what was given is wrong
+        raise RunsFailed(lines)
 
 
-def _raise_if_killed(future: Future[None], spec: Spec) -> None:
+def _in_parallel(
+    schedule: Schedule,
+    store: Store,
+    engine: Engine,
+    profile: str,
+    workers: int,
+    report: Report,
+    end: Callable[[Spec, Exception | None], None],
+) -> None:
+    with Workers(workers, prepare=_nothing) as crew:
+        while True:
+            while crew.free and (spec := schedule.begin()) is not None:
+                crew.hand_out(spec, _attempt, spec, store, engine, profile)
+            if not schedule.under_way:
+                return
+            for answer in crew.answers(timeout=0.5):
+                end(answer.key, answer.error or answer.value)
+            for spec in schedule.under_way:
+                if share := store.progress(spec):
+                    report(spec, share)
+
+
+def _nothing() -> None:
+    """Prepare nothing."""
+
+
+def _attempt(
+    spec: Spec, store: Store, engine: Engine, profile: str, report: Report = silent
+) -> Exception | None:
+    """Carry out a run; returns the error if it failed, whose trace is kept in the run's folder."""
     try:
-        future.result()
-    except BrokenExecutor as error:
-        raise UserError(
-            f"{record_name(spec)} or a run beside it was killed from outside, out of memory "
-            f"perhaps; what is finished is kept, start again with fewer --workers"
-        ) from error
-
-
-def _in_worker(spec: Spec, folder: Path, engine: Engine, profile: str) -> None:
-    try:
-        run(spec, Store(folder), engine, profile)
-    except UserError:
-        raise
+        run(spec, store, engine, profile, report)
+    except (UserError, OSError) as error:
+        return error
     except Exception as error:
-        net = spec.net
-        raise UserError(
-            f"{spec.kind} of {net.model} {net.approach} on {net.data}, seed {net.seed}, failed: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+        store.put_failure(spec, traceback.format_exc())
+        return _Broken(_in_words(error))
+    return None
 
 
-def _end_with(parent: int) -> None:
-    """End with the parent, however and whenever it ends, so that no orphan keeps a run locked."""
+class _Broken(Exception):
+    """An error of a run in words, since that itself may hold what cannot be sent."""
 
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+def _in_words(error: Exception) -> str:
+    if isinstance(error, _Broken):
+        return str(error)
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
+
+
+def told(spec: Spec, error: Exception) -> str:
+    """Return in a line which run failed and why."""
+    if isinstance(error, UserError):
+        return str(error)
+    net = spec.net
+    if isinstance(error, Killed):
+        why = (
+            f"was killed from outside, out of memory perhaps ({error}); start again, "
+            f"with fewer --workers if it happens again"
+        )
+    else:
+        why = f"failed: {of_system(error) if isinstance(error, OSError) else _in_words(error)}"
+    return (
+        f"{record_name(spec)}, {spec.kind} of {net.model} {net.approach} on {net.data}, "
+        f"seed {net.seed}, {why}"
+    )

@@ -41,6 +41,7 @@ class Spec(ABC):
     shape: ClassVar[Shape] = fields()  # of its metrics; records of another are refused
     leaves_weights: ClassVar[bool] = False
     needs_data: ClassVar[bool] = True
+    timed: ClassVar[bool] = False  # what it finds are times, so it runs while nothing else does
 
     def __post_init__(self) -> None:
         coerce_fields(self)

@@ -2,22 +2,23 @@
 
 records/<profile>/<kind>-<id>.json   what a run found; small, committed
 weights/<id>.safetensors             what a training left, and its SHA-256 as <id>.sha256
-runs/<id>/                           checkpoint, progress and lock of a run under way
+runs/<id>/                           checkpoint and progress of a run under way
+locks/<id>.lock                      held by the process that has the run under way
 quarantine/                          files that failed their check, never used again
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snt_core.common.files import atomic_write, named_folder, store_dir
+from snt_core.common.files import atomic_write, named_folder, store_dir, sweep
+from snt_core.common.locks import held_lock, is_locked
 from snt_core.common.quarantine import Stamp, set_aside, stamp
 from snt_core.common.sealed import Damaged, read_sealed, write_sealed
 from snt_core.common.terminal import say_once
@@ -129,7 +130,7 @@ class Store:
     # under way -------------------------------------------------------------------------------
 
     def run_dir(self, spec: Spec) -> Path:
-        """Return the folder of a run under way: checkpoint, progress, lock."""
+        """Return the folder of a run under way: checkpoint and progress."""
         return self.folder / "runs" / run_id(spec)
 
     def is_begun(self, spec: Spec) -> bool:
@@ -166,32 +167,27 @@ class Store:
     @contextmanager
     def lock(self, spec: Spec) -> Iterator[bool]:
         """Whether this process now owns the run; the owner's death, however sudden, frees it."""
-        folder = self.run_dir(spec)
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
+        with held_lock(self._lock_path(spec)) as mine:
+            yield mine
 
     def is_running(self, spec: Spec) -> bool:
         """Whether a living process owns the run."""
-        try:
-            # shared, and so without a right to write: to look is not to take
-            with open(self.run_dir(spec) / "lock", "rb") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        return False
+        return is_locked(self._lock_path(spec))
+
+    def _lock_path(self, spec: Spec) -> Path:
+        # not in the run's folder, which its owner removes while others come to look
+        return self.folder / "locks" / f"{run_id(spec)}.lock"
 
     def put_progress(self, spec: Spec, done: int, total: int) -> None:
         """How far a run is, for any process to see. Best effort: not synced."""
         path = self.run_dir(spec) / "progress.json"
-        path.write_text(json.dumps({"done": done, "total": total}), encoding="utf-8")
+        with suppress(OSError):  # a full disk is told by what has to be kept
+            path.write_text(json.dumps({"done": done, "total": total}), encoding="utf-8")
+
+    def put_failure(self, spec: Spec, trace: str) -> None:
+        """Keep the trace of a run that failed, for whoever mends it. Best effort."""
+        with suppress(OSError):
+            atomic_write(self.run_dir(spec) / "failure.txt", trace.encode())
 
     def progress(self, spec: Spec) -> float:
         """Return the share of a run under way that is done, in [0, 1]."""
@@ -200,6 +196,11 @@ class Store:
             return min(max(float(state["done"] / state["total"]), 0.0), 1.0)
         except (OSError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
             return 0.0  # nothing but what is shown depends on it
+
+    def sweep(self) -> None:
+        """Remove the temporary files of processes that were killed while they wrote here."""
+        parts = ("records/*", "weights", "runs/*", "verified/*")
+        sweep(*(folder for part in parts for folder in self.folder.glob(part)))
 
     def clear(self, spec: Spec) -> None:
         """Remove what only an unfinished run needs. The caller holds the lock."""

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from snt_core.common.errors import UserError
+from snt_core.common.errors import RunsFailed, UserError
 from snt_core.runs.preflight import require_data
 from snt_core.runs.record import Record
 from snt_core.runs.repeats import Repeat, keep
-from snt_core.runs.runner import run
+from snt_core.runs.runner import run, told
 from snt_core.runs.spec import Spec
 from snt_core.runs.store import Store
 from snt_core.training.engine import Engine, detect
@@ -73,14 +73,21 @@ def summary(results: Sequence[Verification], sample: int = 0) -> str:
 def run_again(record: Record, store: Store) -> Verification:
     """Repeat `record` in a store of its own, from the same weights, and compare the metrics.
 
-    Raises UserError where data or weights are missing or damaged, before anything is compiled.
+    Raises:
+        UserError: data or weights are missing or damaged; told before anything is compiled.
+        RunsFailed: the run failed.
     """
     require_data([record.spec])
     with tempfile.TemporaryDirectory() as folder:
         aside = Store(Path(folder))
         if record.spec.net is not record.spec:
             _lend_weights(record.spec, store, aside)
-        again = run(record.spec, aside, _engine(record), record.profile)
+        try:
+            again = run(record.spec, aside, _engine(record), record.profile)
+        except (UserError, OSError):
+            raise
+        except Exception as error:
+            raise RunsFailed([told(record.spec, error)]) from error
     found = _compared(record, again)
     keep(  # so that the book can tell it
         Repeat(

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,15 +20,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from snt_core.common import stopping
 from snt_core.common.errors import UserError
-from snt_core.data.augment import generator
-from snt_core.data.split import Dataset, Draw, normalise
+from snt_core.data.split import Dataset
 from snt_core.fast import graphs
 from snt_core.fast.fused import fuse
 from snt_core.fast.memory_format import channels_last
 from snt_core.methods.sam import SAM
 from snt_core.methods.transform import SNTActivation
 from snt_core.training import ranks
+from snt_core.training.batches import batches
 from snt_core.training.divergence import Diverged, not_finite, require_trained
 from snt_core.training.engine import Engine
 from snt_core.training.evaluate import Evaluation, evaluate
@@ -123,6 +125,7 @@ def fit(
 
     Raises:
         Diverged: the net says nothing (see `training.divergence`).
+        Stopped: a signal came; the checkpoint is written first.
         UserError: the checkpoint is another net's, damaged, or of another number format or number
             of ranks; there are no training images; a batch does not divide among the ranks.
     """
@@ -154,32 +157,37 @@ def fit(
     started = saved = time.monotonic()
 
     model.train()
-    for step, images, labels in batches(data, recipe, seed, first, steps):
-        rate = learning_rate(step, steps, warmup, recipe.lr)
-        graphs.set_rate(optimizer, rate)
-        state.loss += step_on(images, labels)
-        state.step, state.since = step + 1, state.since + 1
-        if after_step is not None:
-            after_step(state.step)
-        if average:
-            average.update_parameters(model)
-        read, checked = state.step in read_at, state.step % CHECK_EVERY == 0
-        if (read or checked) and not math.isfinite(state.loss):
-            raise Diverged(state.step)
-        if read:
-            counts = average.module if average else model
-            state.history.append(_read(counts, data, engine, state, per_epoch, rate))
-            model.train()
-            if state.step == steps:
-                last = state.history[-1]
-                classes = data.facts.num_classes
-                require_trained(steps, last["train_loss"], last["val_loss"], classes)
-        if checked and ranks.is_main():
-            progress(state.step, steps)
-            now = time.monotonic()
-            if checkpoint is not None and now - saved > SAVE_EVERY:
-                state.save(checkpoint, kept, optimizer, now - started)
-                saved = now
+    with stopping.held() if ranks.count() == 1 else nullcontext():
+        for step, images, labels in batches(data, recipe, seed, first, steps):
+            rate = learning_rate(step, steps, warmup, recipe.lr)
+            graphs.set_rate(optimizer, rate)
+            state.loss += step_on(images, labels)
+            state.step, state.since = step + 1, state.since + 1
+            if after_step is not None:
+                after_step(state.step)
+            if average:
+                average.update_parameters(model)
+            read, checked = state.step in read_at, state.step % CHECK_EVERY == 0
+            if (read or checked) and not math.isfinite(state.loss):
+                raise Diverged(state.step)
+            if read:
+                counts = average.module if average else model
+                state.history.append(_read(counts, data, engine, state, per_epoch, rate))
+                model.train()
+                if state.step == steps:
+                    last = state.history[-1]
+                    classes = data.facts.num_classes
+                    require_trained(steps, last["train_loss"], last["val_loss"], classes)
+            if checked and ranks.is_main():
+                progress(state.step, steps)
+                now = time.monotonic()
+                if checkpoint is not None and now - saved > SAVE_EVERY:
+                    state.save(checkpoint, kept, optimizer, now - started)
+                    saved = now
+            if stopping.asked() and ranks.count() == 1:  # several stop when torchrun ends them
+                if checkpoint is not None:
+                    state.save(checkpoint, kept, optimizer, time.monotonic() - started)
+                break
     if average:
         model.load_state_dict(average.module.state_dict())
     _follow_main(model)
@@ -208,31 +216,6 @@ def _follow_main(model: nn.Module) -> None:
     if ranks.count() > 1:
         state = ranks.from_main(lambda: {k: v.cpu() for k, v in model.state_dict().items()})
         model.load_state_dict(state)
-
-
-def batches(
-    data: Dataset, recipe: Recipe, seed: int, first: int, steps: int
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yield this rank's part of the batches from step `first` on: step, images, labels.
-
-    Images are normalised, `B C H W`.
-    """
-    size = min(recipe.batch_size, len(data.train))
-    draws = _draws(len(data.train), size, seed, first, steps)
-    parts = data.train.drawn(draws, recipe.augment, seed, ranks.share(size))
-    for step, part in zip(range(first, steps), parts, strict=True):
-        yield step, normalise(part.images, data.facts), part.labels
-
-
-def _draws(n: int, size: int, seed: int, first: int, steps: int) -> Iterator[Draw]:
-    """Yield the draws of each step: a new permutation of `n` images each epoch, no ragged rest."""
-    order = torch.empty(0)
-    for step in range(first, steps):
-        epoch, place = divmod(step, n // size)
-        if place == 0 or step == first:
-            # 0: the purpose, as 1 is augmentation; on the CPU, so that devices agree
-            order = torch.randperm(n, generator=generator("cpu", seed, 0, epoch))
-        yield Draw(step, epoch, order[place * size : (place + 1) * size])
 
 
 def stepper(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 import statistics
 import time
 from collections.abc import Callable
@@ -11,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
+from snt_core.common import stopping
 from snt_core.data.facts import Facts
 from snt_core.data.split import Dataset, Split, normalise
 from snt_core.fast import graphs
@@ -124,12 +127,14 @@ def _memory(name: str, spec: Timing, facts: Facts, engine: Engine, fused: bool) 
         return _growth(name, spec, facts, engine, fused)
     context = multiprocessing.get_context("forkserver")  # imports torch once for all contenders
     context.set_forkserver_preload([__name__])
-    pool = context.Pool(1)
-    try:
+    with context.Pool(1, initializer=_be_brief) as pool:
         return pool.apply(_growth, (name, spec, facts, engine, fused))
-    finally:
-        pool.close()
-        pool.join()
+
+
+def _be_brief() -> None:
+    """Leave a terminal's Ctrl-C to the process that waits for this one, and end with that."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stopping.end_with(os.getppid())
 
 
 def _growth(name: str, spec: Timing, facts: Facts, engine: Engine, fused: bool) -> float:

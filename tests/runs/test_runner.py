@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from snt_core.common.errors import UserError
+from snt_core.common.errors import RunsFailed, UserError
 from snt_core.data.facts import FACTS
 from snt_core.paper import figure5, table4
 from snt_core.paper.profiles import PROFILES
@@ -17,7 +17,7 @@ from snt_core.paper.recipes import training
 from snt_core.paper.selection import reproduce, select
 from snt_core.paper.standings import standings
 from snt_core.runs import runner
-from snt_core.runs.identity import run_id
+from snt_core.runs.identity import record_name, run_id
 from snt_core.runs.kinds.lambda_max import LambdaMaxSpec
 from snt_core.runs.kinds.one_shot import OneShotSpec
 from snt_core.runs.kinds.train import TrainSpec
@@ -146,6 +146,42 @@ def test_a_diverged_training_is_a_record_and_so_are_its_measurements(tmp_path, m
     assert [r.status for r in records] == ["diverged", "diverged"]
     assert records[0].metrics["diverged_at"] > 0
     assert pending([NET, SWEEP], store) == []
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("CUDA out of memory.\nMore words."), OSError(5, "I/O")]
+)
+def test_a_failing_run_stops_no_other_and_is_told_in_a_line(tmp_path, monkeypatch, error):
+    def fails(self, context):
+        raise error
+
+    store, other = Store(tmp_path), dataclasses.replace(NET, seed=1)
+    monkeypatch.setattr(LambdaMaxSpec, "perform", fails)
+    with pytest.raises(RunsFailed) as told:
+        runner.run_all([SHARP, NET, SWEEP], store, profile="smoke")
+    (line,) = told.value.lines
+    assert record_name(SHARP) in line
+    assert "\n" not in line
+    assert store.names() == {record_name(NET), record_name(SWEEP)}
+    if not isinstance(error, OSError):
+        assert "fails" in (store.run_dir(SHARP) / "failure.txt").read_text()
+    monkeypatch.setattr(TrainSpec, "perform", fails)
+    lost = dataclasses.replace(SWEEP, parent=other)
+    with pytest.raises(RunsFailed) as told:
+        runner.run_all([other, lost], store, profile="smoke")
+    assert len(told.value.lines) == 2
+    assert "1 measurements" in told.value.lines[1]
+
+
+def test_a_full_disk_stops_all_runs(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(LambdaMaxSpec, "perform", full)
+    store = Store(tmp_path)
+    with pytest.raises(OSError, match="No space"):
+        runner.run_all([SHARP, SWEEP], store, profile="smoke")
+    assert store.names() == {record_name(NET)}
 
 
 def long_net() -> TrainSpec:

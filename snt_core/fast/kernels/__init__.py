@@ -1,6 +1,7 @@
 """Compiles the kernels of this folder for this processor, once, and calls them on tensors.
 
 The library lies in the cache folder under a name that stands for source, compiler and processor.
+One that is damaged, or that somebody else could have changed, is compiled anew.
 It has a plain C interface and needs no headers of Python or torch, so it compiles in two seconds.
 """
 
@@ -11,15 +12,17 @@ import hashlib
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from snt_core.common.files import cache_dir
+from snt_core.common.files import atomic_write, cache_dir
 
 SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))
 HEADERS = sorted(Path(__file__).parent.glob("*.h"))
@@ -83,11 +86,47 @@ def _library() -> ctypes.CDLL:
     about = "\n".join([*code, *FLAGS, said, _instructions()])
     name = f"kernels-{hashlib.sha256(about.encode()).hexdigest()[:16]}.so"
     path = cache_dir() / "native" / name
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            built = Path(folder) / name
-            command = [cxx, *FLAGS, "-o", str(built), *map(str, SOURCES)]
-            subprocess.run(command, capture_output=True, check=True)
-            os.replace(built, path)  # whole or not at all, whoever else compiles it too
-    return ctypes.CDLL(str(path))
+    if _is_whole(path):
+        return ctypes.CDLL(str(path))
+    # not in the cache folder, where others might change it before it is looked at
+    with tempfile.TemporaryDirectory() as folder:
+        built = Path(folder) / name
+        command = [cxx, *FLAGS, "-o", str(built), *map(str, SOURCES)]
+        subprocess.run(command, capture_output=True, check=True)
+        with suppress(OSError):  # a full or foreign cache costs the others their two seconds
+            _keep(built.read_bytes(), path)
+        # once it is loaded its file may go
+        return ctypes.CDLL(str(path if _is_whole(path) else built))
+
+
+def _keep(content: bytes, path: Path) -> None:
+    """Put a library into the cache folder, and beside it the digest by which it is known again."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    if path.parent.stat().st_uid == os.getuid():
+        path.parent.chmod(0o755)
+    atomic_write(path, content)
+    atomic_write(_digest_file(path), hashlib.sha256(content).hexdigest().encode())
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a library is as it was compiled, and nobody else can have changed it.
+
+    To load half a file ends the process, and to load a stranger's runs a stranger's code.
+    """
+    try:
+        if not all(map(_is_ours, (path.parent, path, _digest_file(path)))):
+            return False
+        digest = _digest_file(path).read_text(encoding="ascii")
+        return hashlib.sha256(path.read_bytes()).hexdigest() == digest
+    except (OSError, ValueError):
+        return False
+
+
+def _is_ours(path: Path) -> bool:
+    about = path.lstat()
+    others = stat.S_IWGRP | stat.S_IWOTH
+    return about.st_uid in (0, os.getuid()) and not about.st_mode & others
+
+
+def _digest_file(path: Path) -> Path:
+    return path.with_suffix(".so.sha256")

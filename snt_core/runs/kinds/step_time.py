@@ -41,6 +41,7 @@ class StepTimeSpec(Net):
             )
         )
     )
+    timed: ClassVar[bool] = True
 
     batch_size: int
     rounds: int

@@ -25,6 +25,7 @@ class TokenSpec(Measurement):
     shape: ClassVar[Shape] = fields(
         sweep=many(fields(setting=nothing_or(number(0)), speedup=number(0), **EVALUATED), least=1)
     )
+    timed: ClassVar[bool] = True
 
     method: Literal["prune", "merge"]
     settings: tuple[float, ...]

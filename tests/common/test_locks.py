@@ -1,0 +1,43 @@
+"""Locks that come and go: one holder at a time, and nobody trips over a file that is gone."""
+
+import subprocess
+import sys
+
+from snt_core.common.locks import held_lock, is_locked
+
+TAKE = """
+import os, sys, time
+from pathlib import Path
+from snt_core.common.locks import held_lock, is_locked
+lock, inside = Path(sys.argv[1]), Path(sys.argv[2])
+taken, end = 0, time.monotonic() + 1.5
+while time.monotonic() < end:
+    is_locked(lock)
+    with held_lock(lock) as mine:
+        if mine:
+            os.close(os.open(inside, os.O_CREAT | os.O_EXCL))  # fails if somebody is inside
+            os.unlink(inside)
+            taken += 1
+assert taken
+"""
+
+
+def test_four_processes_take_turns(tmp_path):
+    words = [str(tmp_path / "locks" / "a.lock"), str(tmp_path / "inside")]
+    takers = [
+        subprocess.Popen([sys.executable, "-c", TAKE, *words], stderr=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    assert [(t.wait(), t.stderr.read()) for t in takers] == [(0, "")] * 4
+
+
+def test_a_lock_is_seen_and_its_file_goes(tmp_path):
+    path = tmp_path / "a.lock"
+    assert not is_locked(path)
+    with held_lock(path) as mine:
+        assert mine
+        assert is_locked(path)
+        with held_lock(path) as again:
+            assert not again
+    assert not is_locked(path)
+    assert list(tmp_path.iterdir()) == []
