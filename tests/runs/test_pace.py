@@ -59,14 +59,15 @@ def facts_after(work) -> dict:
 
 def test_a_record_knows_the_seconds_of_its_processor():
     def busy() -> None:
-        until = time.process_time() + 0.3
+        until = time.process_time() + 1
         while time.process_time() < until:
             pass
 
-    assert facts_after(busy)["cpu_seconds"] >= 0.3
-    waited = facts_after(lambda: time.sleep(0.3))
-    assert waited["seconds"] >= 0.3
-    assert waited["cpu_seconds"] < 0.25
+    facts_after(busy)  # what is looked up once is not counted below
+    assert 0.9 < facts_after(busy)["cpu_seconds"] < 2
+    waited = facts_after(lambda: time.sleep(1))
+    assert waited["seconds"] >= 1
+    assert waited["cpu_seconds"] < 0.5
 
 
 def test_earlier_processes_count_as_this_one_does():
