@@ -22,7 +22,7 @@ from packaging.utils import canonicalize_name
 import snt_core
 from snt_core.common.files import PROJECT
 
-CONDA_NAMES = {"torch": "pytorch"}
+CONDA_NAMES = {"torch": "pytorch", "fastjsonschema": "python-fastjsonschema"}
 PROJECT_TABLE = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
 LOCK = {
     canonicalize_name(line.split("==")[0]): line.split("==")[1]
