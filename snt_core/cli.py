@@ -43,6 +43,7 @@ WorkersOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="For scripts; the shape is kept.")]
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+INTERRUPTED = 130
 
 
 def main() -> None:
@@ -52,6 +53,8 @@ def main() -> None:
         code = _ended()
         if number := stopping.asked():  # typer swallows the interrupt and says nothing
             stopping.leave(number)
+    if code == INTERRUPTED:  # by something else than a signal
+        print(stopping.SENTENCE, file=sys.stderr)
     sys.exit(code)
 
 
@@ -66,7 +69,7 @@ def _ended() -> int:
     except UserError as error:
         lines = [str(error)]
     except (KeyboardInterrupt, typer.Abort):
-        return 130
+        return INTERRUPTED
     except MemoryError as error:
         lines = [f"out of memory {error}; free some, or use fewer --workers"]
     except OSError as error:

@@ -93,7 +93,7 @@ def test_without_a_checkout_a_line_says_what_needs_one(tmp_path):
 @pytest.mark.parametrize(
     ("error", "code", "says"),
     [
-        (KeyboardInterrupt(), 130, "interrupted"),
+        (KeyboardInterrupt(), 130, "stopped"),
         (OSError(28, "No space left on device", "/full/x"), 2, "/full/x: No space left on device"),
         (PermissionError(13, "Permission denied"), 2, "permission denied"),
         (OSError("odd\nand long"), 2, "odd"),

@@ -89,11 +89,10 @@ def log_runs(file: Path) -> None:
 
 
 def start(words: str, place: Path, *, long: int = 0, **env: str) -> subprocess.Popen[str]:
-    """Start `snt` in a group of its own, with a store, a cache and no data set in `place`."""
+    """Start `snt` in a group of its own, with a store in `place`."""
     settings = {
         **os.environ,
         "SNT_STORE": str(place / "store"),
-        "SNT_CACHE_DIR": str(place.parent / "cache"),
         "PYTHONPATH": str(PROJECT),
         "SNT_LONG": str(long),
         "COVERAGE_PROCESS_START": "",
