@@ -1,15 +1,15 @@
-"""What a fault is, and what it may cost: nothing wrong, and nothing lost that was finished."""
+"""What a fault is, and what it may cost: nothing lost, nothing wrong, nothing blocked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Tally:
-    """How often a fault was tried, and what came of it.
+    """How often a stored file was damaged, and what came of it.
 
     Attributes:
         lost: the same command did not make good what was damaged, or something else was gone.
@@ -29,11 +29,34 @@ class Fault:
     inject: Callable[[Path, int], Tally]
 
 
-def table(rows: dict[str, tuple[Tally, float]]) -> str:
-    """Return tallies and their seconds, by the name of the fault, as a text table."""
-    head = f"{'fault':<44} {'tries':>6} {'lost':>6} {'wrong':>6} {'seconds':>8}"
+@dataclass
+class Row:
+    """A line of the table: how often a fault was tried and what came of it.
+
+    Attributes:
+        lost: finished work that was gone.
+        wrong: results or words that were not as they should be.
+        blocked: what could not go on afterwards.
+    """
+
+    fault: str
+    tries: int = 0
+    lost: int = 0
+    wrong: int = 0
+    blocked: int = 0
+
+    @property
+    def harmless(self) -> bool:
+        """Whether the fault cost nothing."""
+        return not (self.lost or self.wrong or self.blocked)
+
+
+def table(rows: Iterable[tuple[Row, float]]) -> str:
+    """Return rows and their seconds as a text table."""
+    head = f"{'fault':<52} {'tries':>6} {'lost':>6} {'wrong':>6} {'blocked':>8} {'seconds':>8}"
     lines = [
-        f"{name:<44} {one.tries:>6} {one.lost:>6} {one.wrong:>6} {seconds:>8.1f}"
-        for name, (one, seconds) in rows.items()
+        f"{row.fault:<52} {row.tries:>6} {row.lost:>6} {row.wrong:>6} {row.blocked:>8} "
+        f"{seconds:>8.1f}"
+        for row, seconds in rows
     ]
     return "\n".join([head, *lines])

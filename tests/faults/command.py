@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,21 +34,6 @@ from snt_core.runs.spec import Spec
 from snt_core.runs.store import Store
 
 MODULE = "tests.faults.command"
-
-
-@dataclass
-class Row:
-    """A line of the table: how often a fault was tried and what came of it.
-
-    `lost` counts finished work that was gone, `wrong` results or words that were not as they should
-    be, `blocked` what could not go on afterwards.
-    """
-
-    fault: str
-    tries: int = 0
-    lost: int = 0
-    wrong: int = 0
-    blocked: int = 0
 
 
 def lengthen() -> None:

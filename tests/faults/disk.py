@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 from snt_core.book.build import build
 from snt_core.common.errors import UserError
 from tests.faults.book import make_project
-from tests.faults.command import Row, finish, records, strays
+from tests.faults.catalogue import Row
+from tests.faults.command import finish, records, strays
 
 TABLE4 = "run --profile smoke --only table4"
 FIGURE5 = "run --profile smoke --only figure5"

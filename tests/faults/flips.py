@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
@@ -28,7 +29,7 @@ from snt_core.runs.record import Record
 from snt_core.runs.store import Store
 from snt_core.training.recipe import Recipe
 from snt_core.training.state import State
-from tests.faults.catalogue import Fault, Tally
+from tests.faults.catalogue import Fault, Row, Tally
 from tests.records import record_of
 
 NET = training(PROFILES["smoke"], "cifar100", "adam", 0)
@@ -223,3 +224,11 @@ FAULTS = [
     Fault("bit of an executed chapter", chapter),
     Fault("bit of a chapter's key", chapter_key),
 ]
+
+
+def rows(tries: int) -> Iterator[Row]:
+    """Yield a row for each kind of file."""
+    for fault in FAULTS:
+        with TemporaryDirectory() as folder:
+            found = fault.inject(Path(folder), tries)
+        yield Row(fault.name, found.tries, found.lost, found.wrong)

@@ -14,8 +14,8 @@ from snt_core.book.execution import verify_executed
 from snt_core.common.errors import UserError
 from snt_core.runs.record import Record
 from tests.faults.book import make_project, start_build
+from tests.faults.catalogue import Row
 from tests.faults.command import (
-    Row,
     compare,
     family,
     finish,

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.faults.command import Row, compare, finish, records, start, strays
+from tests.faults.catalogue import Row
+from tests.faults.command import compare, finish, records, start, strays
 
 RUN = "run --profile smoke --only table4 --workers {workers}"
 

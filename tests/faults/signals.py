@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.faults.command import Row, family, left_after, records, start, wait_until
+from tests.faults.catalogue import Row
+from tests.faults.command import family, left_after, records, start, wait_until
 
 SECONDS = 5.0  # in which all processes are gone
 TRAINING = "run --profile smoke --only table4"
