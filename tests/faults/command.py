@@ -32,6 +32,7 @@ from snt_core.runs.identity import record_name
 from snt_core.runs.record import Record
 from snt_core.runs.spec import Spec
 from snt_core.runs.store import Store
+from tests.faults.catalogue import Row
 
 MODULE = "tests.faults.command"
 
