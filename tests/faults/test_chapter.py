@@ -14,7 +14,7 @@ def executions(monkeypatch) -> list[str]:
     """The chapters that were executed; each shows 42."""
     ran: list[str] = []
 
-    def execute_all(which, outdir, parameters, workers, *, own, notify):
+    def execute_all(which, outdir, parameters, workers, *, own, keep, notify):
         for chapter in which:
             ran.append(chapter.name)
             body = json.loads(chapter.file.read_text())
@@ -23,7 +23,9 @@ def executions(monkeypatch) -> list[str]:
                     shown = [{"output_type": "stream", "name": "stdout", "text": ["42"]}]
                     cell |= {"execution_count": 1, "outputs": shown}
             outdir.mkdir(parents=True, exist_ok=True)
-            (outdir / f"{chapter.name}.ipynb").write_text(json.dumps(body))
+            file = outdir / f"{chapter.name}.ipynb"
+            file.write_text(json.dumps(body))
+            keep(chapter, file)
         return {chapter.name: outdir / f"{chapter.name}.ipynb" for chapter in which}
 
     monkeypatch.setattr(build, "execute_all", execute_all)
