@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import nbformat
 import pytest
-from filelock import FileLock
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from snt_core.common.files import PROJECT
@@ -19,6 +18,7 @@ from snt_core.paper.asked import requested
 from snt_core.paper.profiles import PROFILES
 from snt_core.runs.runner import run_all
 from snt_core.runs.store import Store
+from tests.sharing import made_once
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -71,16 +71,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that all processes of this test run have in common."""
     own = tmp_path_factory.getbasetemp()
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
-
-
-def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
-    """Return `folder` as `make` fills it: the first process that wants it does, others wait."""
-    with FileLock(folder.with_suffix(".lock")):
-        done = folder.with_suffix(".done")
-        if not done.exists():
-            make(folder)
-            done.touch()
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Cards of a chapter: what they say where runs are missing, and how they tell what came out."""
 
+import pandas as pd
 import pytest
 
 from snt_core.book import cards, certificate
@@ -40,3 +41,10 @@ def test_several_assertions_are_told_one_by_one():
 )
 def test_the_certificate_says_why_no_verdict_stands_on_runs(artefact, says):
     assert certificate._without_result(artefact) == says
+
+
+def test_points_are_shown_to_a_hundredth_and_small_numbers_by_their_digits():
+    frame = pd.DataFrame({"lost after": [1.21, -0.003333], "error": [0.000157, 12.5]})
+    shown = cards.table(frame).data
+    for text in ("1.21", ">-0.00<", "0.000157", "12.50"):
+        assert text in shown

@@ -24,6 +24,7 @@ from snt_core.paper.verdict import (
     scoreboard,
     survivors,
 )
+from snt_core.runs import store as store_module
 from snt_core.runs.store import Store
 from tests.paper.test_claims import CASES, FALLING, RISING, SEEDS
 from tests.records import changed, evidence, judged, result
@@ -320,9 +321,11 @@ def test_the_scoreboard_reads_what_is_stored_and_each_record_once(tmp_path, monk
         for record in made.records:
             store.put(record)
     reads: list[str] = []
-    read = Store._read
+    read = store_module.read_record
     monkeypatch.setattr(
-        Store, "_read", lambda self, path: reads.append(path.name) or read(self, path)
+        store_module,
+        "read_record",
+        lambda path, *more: reads.append(path.name) or read(path, *more),
     )
     found = {v.id: v for v in scoreboard(store)}
     assert (found["ablation"].verdict, found["ablation"].leading.n) == (SUPPORTED, 3)

@@ -21,6 +21,7 @@ from snt_core.training import fit as train
 from snt_core.training import ranks
 from snt_core.training.engine import Engine
 from snt_core.training.recipe import Recipe
+from tests.sharing import made_once
 
 EXACT = Engine(device="cpu", dtype="fp32", fused=False)
 ADAM = Recipe(epochs=2, batch_size=16, lr=3e-3, weight_decay=0.05, augment="trivial-augment")
@@ -104,10 +105,9 @@ def on_a_rank(folder: Path) -> None:
     torch.save(found, folder / f"rank{rank}.pt")
 
 
-@pytest.fixture(scope="module")
-def both(tmp_path_factory):
-    """What rank 0 and rank 1 found."""
-    folder = tmp_path_factory.mktemp("ranks")
+def under_torchrun(folder: Path) -> None:
+    """Let two ranks write into `folder` what they found."""
+    folder.mkdir()
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
@@ -119,6 +119,12 @@ def both(tmp_path_factory):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def both(shared):
+    """What rank 0 and rank 1 found."""
+    folder = made_once(shared / "ranks", under_torchrun)
     return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in (0, 1)]
 
 

@@ -73,7 +73,7 @@ def table(frame: pd.DataFrame, caption: str = "") -> HTML:
     frame = frame.assign(**{n: frame[n].map(lambda v, w=w: w.get(v, v)) for n, w in known.items()})
     frame = frame.rename(columns=LABELS).rename(columns=HEADS)
     frame.columns = [symbols(str(name)) for name in frame.columns]
-    columns = [[_cell(_text(value)) for value in frame[name]] for name in frame.columns]
+    columns = [[_cell(text) for text in _texts(frame[name])] for name in frame.columns]
     rows = list(zip(*columns))
     return HTML(html_table(frame.columns, rows, caption=caption, hidden=_contents(frame)))
 
@@ -131,14 +131,20 @@ def _cells(heads: Sequence[str], row: Sequence[str]) -> str:
     return "".join(cells)
 
 
-def _text(value: Any) -> str:
-    """Return a value as a table shows it: four digits, a dash where there is none."""
+def _texts(column: pd.Series) -> list[str]:
+    """Return the values of a column as a table shows them, points and percents to a hundredth."""
+    hundredths = any(word in str(column.name) for word in ("points", "%")) or column.name == "to"
+    return [_text(value, hundredths) for value in column]
+
+
+def _text(value: Any, hundredths: bool) -> str:
+    """Return a value as text: four digits of small ones, a dash where there is none."""
     if pd.api.types.is_scalar(value) and pd.isna(value):
         return "-"
     if pd.api.types.is_bool(value):
         return "yes" if value else "no"
     if pd.api.types.is_float(value):
-        return f"{value:.4g}" if abs(value) < 0.1 else f"{value:.2f}"
+        return f"{value:.4g}" if abs(value) < 0.1 and not hundredths else f"{value:.2f}"
     return str(value)
 
 
