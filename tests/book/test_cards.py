@@ -46,5 +46,5 @@ def test_the_certificate_says_why_no_verdict_stands_on_runs(artefact, says):
 def test_points_are_shown_to_a_hundredth_and_small_numbers_by_their_digits():
     frame = pd.DataFrame({"lost after": [1.21, -0.003333], "error": [0.000157, 12.5]})
     shown = cards.table(frame).data
-    for text in ("1.21", ">-0.00<", "0.000157", "12.50"):
+    for text in ("1.21", ">0.00<", "0.000157", "12.50"):
         assert text in shown

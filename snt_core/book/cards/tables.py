@@ -144,7 +144,7 @@ def _text(value: Any, hundredths: bool) -> str:
     if pd.api.types.is_bool(value):
         return "yes" if value else "no"
     if pd.api.types.is_float(value):
-        return f"{value:.4g}" if abs(value) < 0.1 and not hundredths else f"{value:.2f}"
+        return f"{value:.4g}" if abs(value) < 0.1 and not hundredths else f"{value:z.2f}"
     return str(value)
 
 
