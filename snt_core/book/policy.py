@@ -40,9 +40,12 @@ class Templates(BuiltinTemplateLoader):
     """Sphinx's templates; each page that is made of one holds its policy."""
 
     def render(self, template: str, context: dict[str, Any]) -> str:  # type: ignore[override]
-        """Return the page. One without a body, such as the search, is the theme's alone."""
+        """Return the page. One without a body, such as the search, is the theme's alone.
+
+        A part of a page stays as it is: the theme asks of some whether they are empty.
+        """
         page = super().render(template, context)
-        return with_policy(page, whole="body" not in context) if ".html" in template else page
+        return with_policy(page, whole="body" not in context) if "<head" in page else page
 
 
 def with_policy(page: str, *, whole: bool = False) -> str:

@@ -10,9 +10,10 @@ from pathlib import Path
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
+from sphinx.jinja2glue import BuiltinTemplateLoader
 
 from snt_core.book.build import build
-from snt_core.book.policy import with_policy
+from snt_core.book.policy import Templates, with_policy
 from snt_core.common.files import PROJECT
 from snt_core.runs.repeats import keep
 from snt_core.runs.store import Store
@@ -58,6 +59,14 @@ def test_the_scripts_of_a_head_run_and_no_other():
 def test_a_page_that_only_leads_on_has_a_policy():
     page = with_policy('<meta http-equiv="Refresh" content="0; url=book/intro.html" />')
     assert page.startswith('<meta http-equiv="Content-Security-Policy"')
+
+
+def test_an_empty_part_of_a_page_stays_empty(monkeypatch):
+    """The theme leaves out a sidebar whose parts are."""
+    parts = {"part.html": "", "page.html": "<html><head></head></html>"}
+    monkeypatch.setattr(BuiltinTemplateLoader, "render", lambda self, name, context: parts[name])
+    assert Templates().render("part.html", {}) == ""
+    assert "Content-Security-Policy" in Templates().render("page.html", {})
 
 
 # a small book of a store and of notebooks that wish a reader ill -----------------------------
