@@ -237,3 +237,18 @@ def test_citation_is_whole():
 def test_licences_cover_code_and_text():
     assert (PROJECT / "LICENSE").read_text().startswith("MIT License")
     assert "creativecommons.org/licenses/by/4.0" in (PROJECT / "LICENSE-text").read_text()
+
+
+def test_what_the_security_policy_names_is_there_and_readers_are_led_to_it():
+    policy = (PROJECT / "SECURITY.md").read_text()
+    named = re.findall(r"`((?:data/\w+)|(?:[\w-]+\.lock)|(?:make \w+))`", policy)
+    assert len(named) >= 4
+    for name in named:
+        target = name.removeprefix("make ")
+        assert (
+            make("--dry-run", target).returncode == 0
+            if target != name
+            else (PROJECT / name).exists()
+        )
+    for page in ("README.md", "book/how_to_reexecute.md"):
+        assert "`SECURITY.md`" in (PROJECT / page).read_text()

@@ -17,6 +17,7 @@ from typing import Any
 
 from snt_core.book.chapters import Chapter, chapters, require_valid
 from snt_core.book.execution import execute_all, verify_executed
+from snt_core.book.policy import with_policy
 from snt_core.book.request import edition
 from snt_core.common.documents import read_yaml
 from snt_core.common.errors import UserError
@@ -246,6 +247,8 @@ def _render(source: Path, place: Path, notify: Callable[[str], None]) -> Path:
         for line in complaints[-10:]:
             notify(line)
         raise UserError(f"the book did not build: {complaints[0]} (log: {log})")
+    front = html / "index.html"  # Jupyter Book writes it when Sphinx, and our extensions, are done
+    front.write_text(with_policy(front.read_text(encoding="utf-8")), encoding="utf-8")
     return html
 
 

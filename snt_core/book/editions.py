@@ -17,6 +17,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
+from snt_core.book.policy import with_policy
 from snt_core.common.errors import UserError
 
 BOOK = "html/"  # where the built book lies in a crate
@@ -89,8 +90,10 @@ def site(crates: Path, target: Path) -> list[str]:
             if file is not files[0]:
                 _point_to(names[0], edition)
         newest = f"editions/{names[0]}/index.html"
-        (new / "index.html").write_text(LANDING.substitute(newest=newest), encoding="utf-8")
-        (new / "editions" / "index.html").write_text(_listing(names), encoding="utf-8")
+        landing = with_policy(LANDING.substitute(newest=newest))
+        (new / "index.html").write_text(landing, encoding="utf-8")
+        listing = with_policy(_listing(names))
+        (new / "editions" / "index.html").write_text(listing, encoding="utf-8")
         shutil.rmtree(target, ignore_errors=True)
         new.replace(target)
     return names

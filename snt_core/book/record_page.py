@@ -11,6 +11,7 @@ from typing import Any
 
 import jinja2  # Sphinx's own
 
+from snt_core.book.policy import with_policy
 from snt_core.book.record_values import Shown, shown, text
 from snt_core.paper.recipes import BACKBONES, LABELS
 from snt_core.runs.identity import run_id, to_dict
@@ -100,7 +101,8 @@ def page(record: Record, around: Around) -> str:
         sessions=[(_session(one), code(one, around.repository)) for one in sessions],
     )
     parent_id = run_id(record.spec.net) if record.spec.net is not record.spec else ""
-    return _template().render(view=view, parent_id=parent_id, repeats=_repeats(around))
+    html = _template().render(view=view, parent_id=parent_id, repeats=_repeats(around))
+    return with_policy(html)
 
 
 def what(record: Record) -> str:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +23,11 @@ from torch import Generator, Tensor
 from torch.utils import data as torch_data
 
 from snt_core.common.errors import UserError, unknown
+from snt_core.data import picture
 from snt_core.data.split import Draw, Split
 
-SUFFIXES = {".jpeg", ".jpg", ".png"}
+# those that torchvision's ImageFolder reads, in capitals too
+SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
 DECODED_AT_ONCE = 64  # images that one worker decodes, where the caller names no number
 # share of the area, width : height, and tries before the middle is taken
 AREA, RATIO, TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10  # as Szegedy et al., 2015, arXiv:1409.4842
@@ -106,13 +110,12 @@ class Streamed:
             pin_memory=on_gpu,
             generator=Generator(),  # or it would draw from torch's own stream
         )
-        try:
-            for rows, images in loader:
-                images = images.to(self.device, non_blocking=on_gpu)
-                yield Split(images, self.labels[rows.to(self.labels.device)])
-        except UserError as error:
-            # A worker's comes wrapped in its traceback.
-            raise UserError(str(error).rpartition("UserError: ")[2].strip()) from error
+        for found in _ended_with_reason(loader):
+            if isinstance(found, UserError):
+                raise found
+            rows, images = found
+            images = images.to(self.device, non_blocking=on_gpu)
+            yield Split(images, self.labels[rows.to(self.labels.device)])
 
 
 @dataclass(frozen=True)
@@ -123,22 +126,35 @@ class _Decoder(torch_data.Dataset):
     names: np.ndarray
     size: int
 
-    def __getitem__(self, order: Order) -> tuple[Tensor, Tensor]:
-        images = [torch.from_numpy(self._decode(row, key)) for row, key in order]
+    def __getitem__(self, order: Order) -> tuple[Tensor, Tensor] | UserError:
+        # An error is handed on, not raised: torch would wrap a worker's in its traceback.
+        try:
+            images = [torch.from_numpy(self._decode(row, key)) for row, key in order]
+        except UserError as error:
+            return error
         return torch.tensor([row for row, _ in order]), torch.stack(images)
 
     def _decode(self, row: int, key: Key) -> np.ndarray:
-        path = self.folder / os.fsdecode(self.names[row])
-        try:
-            with Image.open(path) as file:
-                image = file.convert("RGB")
-        except OSError as error:
-            raise UserError(f"{path} is not a readable image ({error})") from error
+        image = picture.read(self.folder / os.fsdecode(self.names[row]))
         return np.array(
             centre_crop(image, self.size)
             if key is None
             else random_resized_crop(image, self.size, np.random.default_rng(key))
         )
+
+
+def _ended_with_reason(loader: Iterable[Any]) -> Iterator[Any]:
+    """Yield what `loader` does; that a worker was killed is a UserError."""
+    try:
+        yield from loader
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        # while a batch is on its way, its pipe breaks before torch sees that the worker has ended
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+            raise
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"a process that decodes images ended ({said}); free memory or space in /dev/shm"
+        ) from error
 
 
 def centre_crop(image: Image.Image, size: int) -> Image.Image:
@@ -229,7 +245,9 @@ def _files(folder: Path, classes: dict[str, int]) -> dict[str, int]:
     if not folder.is_dir():
         return found
     for place in os.scandir(folder):
-        if not place.is_dir():
+        if not os.path.isdir(place.path):
+            if place.name in classes:
+                raise UserError(f"{place.path} is no folder; mend or remove it")
             continue
         if place.name not in classes:
             raise UserError(
@@ -238,8 +256,21 @@ def _files(folder: Path, classes: dict[str, int]) -> dict[str, int]:
             )
         for file in os.scandir(place.path):
             if Path(file.name).suffix.lower() in SUFFIXES:
-                found[f"{place.name}/{file.name}"] = file.stat().st_size
+                found[f"{place.name}/{file.name}"] = _length(file)
     return found
+
+
+def _length(file: os.DirEntry[str]) -> int:
+    """Return the size of a file in bytes; a UserError for what is none, such as a folder."""
+    try:
+        about = file.stat()
+    except OSError as error:
+        if not file.is_symlink():
+            raise
+        raise UserError(f"{file.path} is a link that leads nowhere; mend or remove it") from error
+    if not stat.S_ISREG(about.st_mode):
+        raise UserError(f"{file.path} is called an image and is no file; mend or remove it")
+    return about.st_size
 
 
 def _cores() -> int:

@@ -27,7 +27,8 @@ HOSTILE = "</script><!--<script>alert(1)</script>"
 def made(seeds=(0, 1)) -> list[Any]:
     """Records of an artefact, each training with a history."""
     history = [
-        {"epoch": e, "train_loss": 3.0 - e, "val_loss": 2.0, "val_top1": 9.0 * e} for e in (1, 2)
+        {"step": e, "epoch": e, "train_loss": 3.0 - e, "val_loss": 2.0, "val_top1": 9.0 * e}
+        for e in (1, 2)
     ]
     facts = {**FACTS, "started": "2026-11-25T10:00:00+00:00", "seconds": 1.0}
     records = [replace(r, provenance=facts) for r in result("table4", seeds).records]

@@ -3,7 +3,7 @@
 from snt_core.book.cards.figures import figure
 from snt_core.book.cards.interactive import scatter, trainings
 from snt_core.book.cards.sources import provenance
-from snt_core.book.cards.summary import badge, nets
+from snt_core.book.cards.summary import badge, nets, paragraph
 from snt_core.book.cards.tables import comparison, listing, table, tables
 from snt_core.book.cards.verdicts import outcome, outcomes, picture, scoreboard, verdict
 
@@ -15,6 +15,7 @@ __all__ = [
     "nets",
     "outcome",
     "outcomes",
+    "paragraph",
     "picture",
     "provenance",
     "scatter",

@@ -42,6 +42,11 @@ def badge(selection: Selection) -> HTML:
     return HTML(f'<div class="badge-row">{marks}</div>{note}')
 
 
+def paragraph(text: str) -> HTML:
+    """Return a text as a paragraph, where it stays text whatever records have put into it."""
+    return HTML(f"<p>{escape(text)}</p>")
+
+
 def facts(*selections: Selection) -> str:
     """Return what a figure rests on in words: nets, data, profile and seeds of its records.
 
