@@ -23,6 +23,7 @@ from snt_core.common.terminal import spell_out
 from snt_core.paper.asked import requested
 from snt_core.paper.profiles import PROFILES, PUBLISHED, Profile, profile_named
 from snt_core.paper.standings import standings
+from snt_core.runs.budget import budget_of
 from snt_core.runs.identity import record_name
 from snt_core.runs.plan import clock, in_words, planned_runs
 from snt_core.runs.session import carry_out
@@ -104,10 +105,15 @@ def run(
     seeds: SeedsOption = "",
     workers: WorkersOption = CORES,
     exact: Annotated[bool, typer.Option(help="fp32, plain operators.")] = False,
+    budget: Annotated[
+        str, typer.Option(metavar="TIME", help="Such as 25m: take what fits, stop in time.")
+    ] = "",
 ) -> None:
     """Train and measure what is missing."""
+    time = budget_of(budget)
     chosen, specs = _requested(profile, only, seeds)
-    carry_out(specs, open_store(), profile=chosen.name, workers=workers, exact=exact, console=out)
+    name, store = chosen.name, open_store()
+    carry_out(specs, store, profile=name, workers=workers, exact=exact, budget=time, console=out)
 
 
 def _requested(profile: str, only: str, seeds: str) -> tuple[Profile, list[Spec]]:

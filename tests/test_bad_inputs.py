@@ -83,6 +83,8 @@ WORDS = [
     Case("run --profile smoke --seeds 0,,1", "--seeds is '0,,1'"),
     Case("run --profile smoke --seeds 0,0", "seeds are 0, 0"),
     Case("run --profile smoke --seeds 99999999999", "99999999999"),
+    Case("run --profile smoke --budget 25", "--budget is '25'; give a time above 0, such as 90s"),
+    Case("run --profile smoke --budget 0m", "--budget is '0m'"),
     Case("plan --profile smoke --seeds -1", "a seed is -1"),
     Case("plan --profile imagenet --only figure1 --seeds 0,1", "seeds are 0, 1"),
     Case("plan --profile smoke surplus", "surplus"),

@@ -9,12 +9,13 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
+from snt_core.common import stopping
 from snt_core.common.errors import RunsFailed, UserError, nothing_can_be_written, of_system
 from snt_core.common.workers import Killed, Workers
 from snt_core.runs.identity import canonical, record_name
 from snt_core.runs.plan import is_diverged, pending
 from snt_core.runs.record import Record
-from snt_core.runs.schedule import Schedule
+from snt_core.runs.schedule import Rank, Schedule, any_time
 from snt_core.runs.spec import Context, Outcome, Spec
 from snt_core.runs.store import Store
 from snt_core.training import ranks
@@ -39,12 +40,14 @@ def run_all(
     engine: Engine | None = None,
     workers: int = 1,
     report: Report = silent,
+    rank: Rank = any_time,
 ) -> list[Record]:
     """Return the records of `specs`, in order; those missing are made first and stored.
 
     With `workers` > 1 each run has a process of its own; runs that another process has under
-    way are waited for, never repeated. Under torchrun every rank calls this; one run at a time is
-    shared by all of them.
+    way are waited for, never repeated. `rank` says which come first, and which do not now; when
+    the time of `stopping.until` is over, the records that are there are returned. Under torchrun
+    every rank calls this; one run at a time is shared by all of them.
 
     Raises:
         RunsFailed: some failed, told once the others have ended.
@@ -53,7 +56,7 @@ def run_all(
     specs = list(specs)
     for _ in range(ROUNDS):
         todo = ranks.from_main(lambda: pending(specs, store))
-        if not todo:
+        if not todo or stopping.asked() == stopping.TIME:
             break
         load_data(todo)
         engine = engine or detect()  # compiles kernels, so after all that may be refused
@@ -61,7 +64,7 @@ def run_all(
             for spec in todo:
                 _run_on_ranks(spec, store, engine, profile, report)
         else:
-            _run_each(todo, store, engine, profile, min(workers, len(todo)), report)
+            _run_each(todo, store, engine, profile, min(workers, len(todo)), report, rank)
     records = [store.get(spec) for spec in specs]
     return [record for record in records if record is not None]
 
@@ -186,10 +189,16 @@ def _finite(outcome: Outcome) -> Outcome:
 
 
 def _run_each(
-    todo: list[Spec], store: Store, engine: Engine, profile: str, workers: int, report: Report
+    todo: list[Spec],
+    store: Store,
+    engine: Engine,
+    profile: str,
+    workers: int,
+    report: Report,
+    rank: Rank,
 ) -> None:
     """Carry out all that can be, here or in several processes, and tell at the end what failed."""
-    schedule = Schedule(todo, store.is_running)
+    schedule = Schedule(todo, store.is_running, rank)
     failed: dict[Spec, Exception] = {}
 
     def end(spec: Spec, error: Exception | None) -> None:
@@ -201,11 +210,15 @@ def _run_each(
             report(spec, 1.0)
         schedule.end(spec, failed=error is not None)
 
-    if workers > 1:
-        _in_parallel(schedule, store, engine, profile, workers, report, end)
-    else:
-        while (spec := schedule.begin()) is not None:
-            end(spec, _attempt(spec, store, engine, profile, report))
+    try:
+        if workers > 1:
+            _in_parallel(schedule, store, engine, profile, workers, report, end)
+        else:
+            while (spec := schedule.begin()) is not None:
+                end(spec, _attempt(spec, store, engine, profile, report))
+    except stopping.Stopped as stop:
+        if stop.number != stopping.TIME:
+            raise
     if failed:
         lines = [told(spec, error) for spec, error in failed.items()]
         if schedule.lost:

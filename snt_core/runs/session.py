@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from rich.console import Console
 
-from snt_core.runs.plan import in_words, planned_runs
+from snt_core.common.errors import RunsFailed, UserError
+from snt_core.runs.budget import Budget
+from snt_core.runs.plan import PlannedRun, in_words, planned_runs
 from snt_core.runs.preflight import preflight
+from snt_core.runs.schedule import Rank, any_time
 from snt_core.runs.spec import Spec
 from snt_core.runs.store import Store
 
@@ -23,9 +27,12 @@ def carry_out(
     profile: str,
     workers: int,
     exact: bool = False,
+    budget: Budget | None = None,
     console: Console,
 ) -> None:
     """Run what is missing of `specs`, and show on `console` how far it is.
+
+    With a `budget` it is what fits into that, told in a line at the end.
 
     Raises:
         UserError: something would stop them, told before kernels are compiled.
@@ -38,7 +45,35 @@ def carry_out(
         console.print(f"Nothing to run: all {len(specs)} records of profile {profile} are there.")
         return
     preflight(specs, store)
+    work = partial(_work, specs, todo, store, profile, workers, exact, console)
+    if budget is None:
+        work(any_time)
+        return
+    from snt_core.training import ranks
 
+    if ranks.launched():
+        raise UserError("--budget is not for torchrun; end its processes with 'timeout' instead")
+    failed = None
+    with budget.kept():
+        try:
+            work(budget.ranks(todo))
+        except RunsFailed as error:
+            failed = error
+    console.print(budget.account(todo, planned_runs(specs, store)), soft_wrap=True, highlight=False)
+    if failed:
+        raise failed
+
+
+def _work(
+    specs: Sequence[Spec],
+    todo: Sequence[PlannedRun],
+    store: Store,
+    profile: str,
+    workers: int,
+    exact: bool,
+    console: Console,
+    rank: Rank,
+) -> None:
     from snt_core.runs.progress import ProgressDisplay
     from snt_core.runs.runner import load_data, run_all
     from snt_core.training import ranks
@@ -66,4 +101,5 @@ def carry_out(
             engine=engine,
             workers=workers,
             report=display.report,
+            rank=rank,
         )
