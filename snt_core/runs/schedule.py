@@ -44,8 +44,9 @@ class Schedule:
         if any(spec.timed for spec in self.under_way):
             return None
         free = [spec for spec in self.waiting if spec.net is spec or spec.net not in self.nets]
-        ranks = {spec: rank for spec in free if (rank := self.rank(spec)) is not None}
-        ready = [spec for spec in ranks if ranks[spec] == min(ranks.values())]
+        ranks = [self.rank(spec) for spec in free]
+        first_rank = min((rank for rank in ranks if rank is not None), default=None)
+        ready = [spec for spec, rank in zip(free, ranks) if rank is not None and rank == first_rank]
         untimed = [spec for spec in ready if not spec.timed]
         if not untimed and self.under_way:
             return None
