@@ -12,7 +12,7 @@ from snt_core.paper.profiles import PROFILES
 from snt_core.paper.recipes import training
 from snt_core.runs.kinds.lambda_max import LambdaMaxSpec
 from snt_core.runs.kinds.step_time import StepTimeSpec
-from snt_core.runs.store import open_store
+from snt_core.runs.store import Store, open_store
 
 NETS = [training(PROFILES["smoke"], "cifar100", "adam", seed) for seed in range(3)]
 SHARP = [LambdaMaxSpec(parent=net, n_samples=8) for net in NETS]
@@ -67,6 +67,11 @@ def test_a_run_takes_its_share_of_what_like_runs_took():
     assert found.weights[double] == 4 * like.metrics["parameters"]
 
 
+def test_a_store_without_a_gpu_is_timed_by_published_records(tmp_path):
+    found = scaling.with_times(Store(tmp_path))
+    assert {record.profile for record in found} == {"cifar"}
+
+
 def test_without_a_gpu_that_is_said():
     with pytest.raises(UserError, match="no record was made on a GPU"):
         scaling.grid_of(NETS, [])
@@ -74,7 +79,7 @@ def test_without_a_gpu_that_is_said():
 
 def test_what_was_measured_is_shown_in_order(tmp_path):
     def row(count):
-        return {"also": {"workers": count, "grid": 9}, "ours": 8 / count, "ratio": float(count),
+        return {"also": {"workers": count, "grid": 9, "speed_up": count}, "ours": 8 / count,
                 "machine": "m", "others_before": 0.0, "commit": "c"}  # fmt: skip
 
     (tmp_path / "results").mkdir()
@@ -82,5 +87,7 @@ def test_what_was_measured_is_shown_in_order(tmp_path):
     found = scaling.measured(tmp_path)
     assert found["workers"].tolist() == [1, 2]
     assert found["seconds"].tolist() == [8.0, 4.0]
+    assert "idle" in scaling.with_care(found)
+    assert "1.5 cores" in scaling.with_care(found.assign(**{"others before (cores)": [0.1, 1.5]}))
     with pytest.raises(UserError, match="make bench ONLY=scaling"):
         scaling.measured(tmp_path / "nowhere")
