@@ -78,7 +78,7 @@ SHARE ?= 1
 torture: .venv/.installed-dev
 	$(BIN)/python -m tests.faults $(SHARE) $(FAULT)
 
-# Speed against peers; ONLY=hessian (or training, steps, compression, tokens, book, card) for one area.
+# Speed against peers; ONLY=hessian (or training, steps, compression, tokens, book, scaling, card) for one area.
 bench: .venv/.installed-dev
 	$(BIN)/python -m benchmarks $(ONLY)
 

@@ -17,7 +17,7 @@ from snt_core.common.checks import one_of
 from snt_core.common.errors import UserError
 from snt_core.training.engine import busy_cores
 
-AREAS = ("training", "steps", "hessian", "compression", "tokens", "book", "card")
+AREAS = ("training", "steps", "hessian", "compression", "tokens", "book", "scaling", "card")
 
 
 def main(areas: list[str]) -> None:

@@ -23,7 +23,9 @@ from snt_core.common.terminal import spell_out
 from snt_core.paper.asked import requested
 from snt_core.paper.profiles import PROFILES, PUBLISHED, Profile, profile_named
 from snt_core.paper.standings import standings
+from snt_core.runs.budget import budget_of
 from snt_core.runs.identity import record_name
+from snt_core.runs.places import ENGINES, chosen_place
 from snt_core.runs.plan import clock, in_words, planned_runs
 from snt_core.runs.session import carry_out
 from snt_core.runs.spec import Spec
@@ -104,10 +106,26 @@ def run(
     seeds: SeedsOption = "",
     workers: WorkersOption = CORES,
     exact: Annotated[bool, typer.Option(help="fp32, plain operators.")] = False,
+    budget: Annotated[
+        str, typer.Option(metavar="TIME", help="Such as 25m: take what fits, stop in time.")
+    ] = "",
+    engine: Annotated[str, typer.Option(help=f"One of {', '.join(ENGINES)}.")] = "local",
+    scheduler: Annotated[str, typer.Option(metavar="ADDRESS", help="dask's, running.")] = "",
+    cluster: Annotated[str, typer.Option(metavar="FILE.yml", help="What to start.")] = "",
 ) -> None:
     """Train and measure what is missing."""
+    limit, where = budget_of(budget), chosen_place(engine, scheduler, cluster)
     chosen, specs = _requested(profile, only, seeds)
-    carry_out(specs, open_store(), profile=chosen.name, workers=workers, exact=exact, console=out)
+    carry_out(
+        specs,
+        open_store(),
+        profile=chosen.name,
+        workers=workers,
+        exact=exact,
+        budget=limit,
+        place=where,
+        console=out,
+    )
 
 
 def _requested(profile: str, only: str, seeds: str) -> tuple[Profile, list[Spec]]:

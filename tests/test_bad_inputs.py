@@ -61,6 +61,7 @@ def folder(name: str) -> Prepare:
 
 # what is typed --------------------------------------------------------------------------------
 
+CLUSTER = "run --profile smoke --engine dask --cluster {tmp}/c.yml"
 WORDS = [
     Case("rn", "'rn'"),
     Case("run", "--profile"),
@@ -83,6 +84,18 @@ WORDS = [
     Case("run --profile smoke --seeds 0,,1", "--seeds is '0,,1'"),
     Case("run --profile smoke --seeds 0,0", "seeds are 0, 0"),
     Case("run --profile smoke --seeds 99999999999", "99999999999"),
+    Case("run --profile smoke --budget 25", "--budget is '25'; give a time above 0, such as 90s"),
+    Case("run --profile smoke --budget 0m", "--budget is '0m'"),
+    Case("run --profile smoke --engine dsk", "'dsk'; did you mean 'dask'"),
+    Case("run --profile smoke --engine dask", "--scheduler ADDRESS and --cluster FILE.yml"),
+    Case("run --profile smoke --scheduler a:1", "--scheduler is for --engine dask"),
+    Case("run --profile smoke --engine dask --scheduler a", "--scheduler is 'a'; give an address"),
+    Case("run --profile smoke --engine dask --cluster {tmp}/no.yml", "no such file"),
+    Case(CLUSTER, "names no kind", file("c.yml", b"workers: 2\n")),
+    Case(CLUSTER, "'slrm'; did you mean 'slurm'", file("c.yml", b"kind: slrm\n")),
+    Case(CLUSTER, "'job'", file("c.yml", b"kind: slurm\njob: 2\n")),
+    Case(CLUSTER, "workers in c.yml is 0", file("c.yml", b"kind: slurm\nworkers: 0\n")),
+    Case(CLUSTER, "options in c.yml is 3", file("c.yml", b"kind: slurm\noptions: 3\n")),
     Case("plan --profile smoke --seeds -1", "a seed is -1"),
     Case("plan --profile imagenet --only figure1 --seeds 0,1", "seeds are 0, 1"),
     Case("plan --profile smoke surplus", "surplus"),

@@ -1,4 +1,4 @@
-"""Ends that come from outside: SIGINT, SIGTERM, and the death of a parent.
+"""Ends that come from outside: SIGINT, SIGTERM, a time that is over, and the death of a parent.
 
 The first signal ends what a process does in an orderly way: a training writes its checkpoint
 (see `held`), everything else ends where it is. A second one, or `PATIENCE`, ends it at once.
@@ -18,6 +18,10 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SENTENCE = "snt: stopped; what is finished is kept, and the same command goes on from there"
+TIME_IS_OVER = (
+    "snt: the time is over; what is finished is kept, and the same command goes on from there"
+)
+TIME = signal.SIGALRM  # of a command that was given one: it ends as by a signal, but well
 PATIENCE = 4.5  # seconds that an orderly end may take
 FOR_WORKERS = 3.5  # of those, how long workers may take; the rest is for what they leave
 # `timeout` sends its signal to the process and to its group: two signals, one wish.
@@ -118,6 +122,32 @@ def listening() -> Iterator[None]:
             os.close(reading)
 
 
+@contextmanager
+def until(end: float) -> Iterator[None]:
+    """Let `Stopped` be raised in the block at `end` of the monotonic clock, its number `TIME`.
+
+    Where the block does not end within `PATIENCE` from then, the process ends, with exit code 0.
+    Nothing happens outside of the main thread.
+    """
+    if not _is_main_thread():
+        yield
+        return
+    left = max(0.001, end - time.monotonic())
+    last = threading.Timer(left + PATIENCE, leave, (TIME,))
+    last.daemon = True
+    before = signal.signal(TIME, _take)
+    last.start()
+    signal.setitimer(signal.ITIMER_REAL, left)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(TIME, before)
+        last.cancel()
+        if _wish.number == TIME:
+            _wish.number = 0
+
+
 def _watch(pipe: int) -> None:
     number = 0
     while number not in SIGNALS:
@@ -135,11 +165,12 @@ def _watch(pipe: int) -> None:
 
 
 def leave(number: int) -> None:
-    """End this process now, as one that a signal stopped."""
+    """End this process now, as one that a signal stopped, or well where its time is over."""
+    over = number == TIME
     with suppress(OSError):
         sys.stdout.flush()
-        os.write(2, f"{SENTENCE}\n".encode())
-    os._exit(128 + number)
+        os.write(2, f"{TIME_IS_OVER if over else SENTENCE}\n".encode())
+    os._exit(0 if over else 128 + number)
 
 
 def obey(parent: int) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from snt_core.common import stopping
 
@@ -30,6 +30,29 @@ class Answer:
     key: Any
     value: Any = None
     error: Exception | None = None
+
+
+class Crew(Protocol):
+    """Who carries out calls, several at once; as a context they end with it."""
+
+    @property
+    def free(self) -> int:
+        """How many more calls can be carried out now."""
+
+    def hand_out(self, key: Any, call: Callable[..., Any], *args: Any) -> None:
+        """Let somebody carry out `call(*args)`; `key` names it in the answer."""
+
+    def answers(self, timeout: float | None = None) -> list[Answer]:
+        """Return the answers that are there, after waiting for one, `timeout` seconds at most."""
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
 
 
 class _Worker:

@@ -9,12 +9,14 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
-from snt_core.common.errors import RunsFailed, UserError, nothing_can_be_written, of_system
-from snt_core.common.workers import Killed, Workers
+from snt_core.common import stopping
+from snt_core.common.errors import RunsFailed, UserError, nothing_can_be_written
+from snt_core.common.workers import Crew, Workers
+from snt_core.runs.failures import Broken, in_words, told
 from snt_core.runs.identity import canonical, record_name
 from snt_core.runs.plan import is_diverged, pending
 from snt_core.runs.record import Record
-from snt_core.runs.schedule import Schedule
+from snt_core.runs.schedule import Rank, Schedule, any_time
 from snt_core.runs.spec import Context, Outcome, Spec
 from snt_core.runs.store import Store
 from snt_core.training import ranks
@@ -39,12 +41,16 @@ def run_all(
     engine: Engine | None = None,
     workers: int = 1,
     report: Report = silent,
+    rank: Rank = any_time,
+    crew: Crew | None = None,
 ) -> list[Record]:
     """Return the records of `specs`, in order; those missing are made first and stored.
 
     With `workers` > 1 each run has a process of its own; runs that another process has under
-    way are waited for, never repeated. Under torchrun every rank calls this; one run at a time is
-    shared by all of them.
+    way are waited for, never repeated. `rank` says which come first, and which do not now; when
+    the time of `stopping.until` is over, the records that are there are returned. Under torchrun
+    every rank calls this; one run at a time is shared by all of them. A `crew` carries the runs out
+    on other machines, each with an engine and data of its own.
 
     Raises:
         RunsFailed: some failed, told once the others have ended.
@@ -53,15 +59,17 @@ def run_all(
     specs = list(specs)
     for _ in range(ROUNDS):
         todo = ranks.from_main(lambda: pending(specs, store))
-        if not todo:
+        if not todo or stopping.asked() == stopping.TIME:
             break
-        load_data(todo)
-        engine = engine or detect()  # compiles kernels, so after all that may be refused
-        if ranks.count() > 1:
+        if crew is None:
+            load_data(todo)
+            engine = engine or detect()  # compiles kernels, so after all that may be refused
+        if ranks.count() > 1 and engine:
             for spec in todo:
                 _run_on_ranks(spec, store, engine, profile, report)
         else:
-            _run_each(todo, store, engine, profile, min(workers, len(todo)), report)
+            schedule = Schedule(todo, store.is_running, rank)
+            _run_each(schedule, store, engine, profile, min(workers, len(todo)), report, crew)
     records = [store.get(spec) for spec in specs]
     return [record for record in records if record is not None]
 
@@ -186,10 +194,15 @@ def _finite(outcome: Outcome) -> Outcome:
 
 
 def _run_each(
-    todo: list[Spec], store: Store, engine: Engine, profile: str, workers: int, report: Report
+    schedule: Schedule,
+    store: Store,
+    engine: Engine | None,
+    profile: str,
+    workers: int,
+    report: Report,
+    crew: Crew | None,
 ) -> None:
     """Carry out all that can be, here or in several processes, and tell at the end what failed."""
-    schedule = Schedule(todo, store.is_running)
     failed: dict[Spec, Exception] = {}
 
     def end(spec: Spec, error: Exception | None) -> None:
@@ -201,11 +214,16 @@ def _run_each(
             report(spec, 1.0)
         schedule.end(spec, failed=error is not None)
 
-    if workers > 1:
-        _in_parallel(schedule, store, engine, profile, workers, report, end)
-    else:
-        while (spec := schedule.begin()) is not None:
-            end(spec, _attempt(spec, store, engine, profile, report))
+    try:
+        if crew or workers > 1 or engine is None:
+            with nullcontext(crew) if crew else Workers(workers, prepare=_nothing) as several:
+                _in_parallel(several, schedule, store, engine, profile, report, end)
+        else:
+            while (spec := schedule.begin()) is not None:
+                end(spec, _attempt(spec, store, engine, profile, report))
+    except stopping.Stopped as stop:
+        if stop.number != stopping.TIME:
+            raise
     if failed:
         lines = [told(spec, error) for spec, error in failed.items()]
         if schedule.lost:
@@ -216,25 +234,24 @@ def _run_each(
 
 
 def _in_parallel(
+    crew: Crew,
     schedule: Schedule,
     store: Store,
-    engine: Engine,
+    engine: Engine | None,
     profile: str,
-    workers: int,
     report: Report,
     end: Callable[[Spec, Exception | None], None],
 ) -> None:
-    with Workers(workers, prepare=_nothing) as crew:
-        while True:
-            while crew.free and (spec := schedule.begin()) is not None:
-                crew.hand_out(spec, _attempt, spec, store, engine, profile)
-            if not schedule.under_way:
-                return
-            for answer in crew.answers(timeout=0.5):
-                end(answer.key, answer.error or answer.value)
-            for spec in schedule.under_way:
-                if share := store.progress(spec):
-                    report(spec, share)
+    while True:
+        while crew.free > 0 and (spec := schedule.begin()) is not None:
+            crew.hand_out(spec, _attempt, spec, store, engine, profile)
+        if not schedule.under_way:
+            return
+        for answer in crew.answers(timeout=0.5):
+            end(answer.key, answer.error or answer.value)
+        for spec in schedule.under_way:
+            if share := store.progress(spec):
+                report(spec, share)
 
 
 def _nothing() -> None:
@@ -251,34 +268,5 @@ def _attempt(
         return error
     except Exception as error:
         store.put_failure(spec, traceback.format_exc())
-        return _Broken(_in_words(error))
+        return Broken(in_words(error))
     return None
-
-
-class _Broken(Exception):
-    """An error of a run in words, since that itself may hold what cannot be sent."""
-
-
-def _in_words(error: Exception) -> str:
-    if isinstance(error, _Broken):
-        return str(error)
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
-
-
-def told(spec: Spec, error: Exception) -> str:
-    """Return in a line which run failed and why."""
-    if isinstance(error, UserError):
-        return str(error)
-    net = spec.net
-    if isinstance(error, Killed):
-        why = (
-            f"was killed from outside, out of memory perhaps ({error}); start again, "
-            f"with fewer --workers if it happens again"
-        )
-    else:
-        why = f"failed: {of_system(error) if isinstance(error, OSError) else _in_words(error)}"
-    return (
-        f"{record_name(spec)}, {spec.kind} of {net.model} {net.approach} on {net.data}, "
-        f"seed {net.seed}, {why}"
-    )

@@ -35,7 +35,7 @@ PATIENCE = timedelta(days=1)
 @contextmanager
 def joined() -> Iterator[None]:
     """Join torchrun's processes for the block: one GPU each (then "cuda" is that one), or CPUs."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    if not launched():
         yield
         return
     backend = "gloo"
@@ -52,6 +52,11 @@ def joined() -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def launched() -> bool:
+    """Whether torchrun started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def count() -> int:

@@ -1,0 +1,176 @@
+"""A scheduler and four workers, real processes on loopback: what they make is what one makes."""
+
+import dataclasses
+import os
+import socket
+import subprocess
+import sys
+
+import distributed
+import pytest
+
+from snt_core.common.errors import RunsFailed, UserError
+from snt_core.paper.profiles import PROFILES
+from snt_core.paper.recipes import training
+from snt_core.runs import places, runner
+from snt_core.runs.kinds.lambda_max import LambdaMaxSpec
+from snt_core.runs.kinds.one_shot import OneShotSpec
+from snt_core.runs.parcels import unpack
+from snt_core.runs.places import DaskPlace
+from snt_core.runs.store import Store
+from snt_core.training import fit as train
+from snt_core.training.engine import detect
+from snt_core.training.recipe import Recipe
+
+NET = dataclasses.replace(
+    training(PROFILES["smoke"], "cifar100", "adam", 0),
+    recipe=Recipe(epochs=1, batch_size=64, lr=1e-2),
+)
+SHARP = LambdaMaxSpec(parent=NET, n_samples=32, max_products=3)
+SWEEP = OneShotSpec(parent=NET, sparsities=(0.5,))
+LONG = dataclasses.replace(NET, recipe=dataclasses.replace(NET.recipe, epochs=4000))
+WORKERS = 4
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory):
+    """An address, and the workers' processes by their addresses."""
+    place = tmp_path_factory.mktemp("cluster")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{one.getsockname()[1]}"
+
+    def start(what, *words):
+        with (place / "log.txt").open("ab") as log:
+            command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *words]
+            return subprocess.Popen(command, env=env, cwd=place, stdout=log, stderr=log)
+
+    port, quiet = address.split(":")[-1], ("--no-dashboard",)
+    processes = [start("scheduler", "--host", "127.0.0.1", "--port", port, *quiet)]
+    workers = {}
+    for turn in range(WORKERS):
+        name = f"worker{turn}"
+        words = ("--no-nanny", "--nthreads", "1", "--name", name, "--local-directory", str(place))
+        workers[name] = start("worker", address, *words, *quiet)
+    yield address, workers
+    for process in [*workers.values(), *processes]:
+        process.kill()
+        process.wait()
+
+
+def run_on(scheduler, specs, store, report=runner.silent, apart=False):
+    """The records of `specs`, made by the workers; `apart`: they do not see the store."""
+    with DaskPlace(scheduler=scheduler[0]).crew(store, exact=True) as crew:
+        crew.client.wait_for_workers(1, timeout=60)
+        if apart:
+            crew.marker.unlink()
+        return runner.run_all(specs, store, profile="smoke", crew=crew, report=report)
+
+
+def run_here(specs, store):
+    return runner.run_all(specs, store, profile="smoke", engine=detect(exact=True))
+
+
+@pytest.mark.slow
+def test_what_workers_share_no_store_with_travels(scheduler, tmp_path):
+    store, here = Store(tmp_path / "store"), Store(tmp_path / "here")
+    specs = [NET, SHARP, SWEEP]
+    records = run_on(scheduler, specs, store, apart=True)
+    assert [r.metrics for r in records] == [r.metrics for r in run_here(specs, here)]
+    assert store.weights_path(NET).read_bytes() == here.weights_path(NET).read_bytes()
+    assert store.has_weights(NET)
+    left = {path.parent.name for path in store.folder.rglob("*") if path.is_file()}
+    assert left == {"smoke", "weights"}  # nothing of runs under way, nothing half written
+
+
+def test_a_failure_is_told_and_its_trace_kept(scheduler, tmp_path, monkeypatch):
+
+    store = Store(tmp_path)
+    monkeypatch.setattr(runner, "_attempt", attempt_that_fails)
+    with pytest.raises(RunsFailed, match="ZeroDivisionError"):
+        run_on(scheduler, [NET], store, apart=True)
+    assert "1 / 0" in (store.run_dir(NET) / "failure.txt").read_text()
+    assert store.names() == set()
+
+
+def attempt_that_fails(spec, store, engine, profile):
+    from snt_core.runs.kinds.train import TrainSpec
+
+    def fails(self, context):
+        return 1 / 0
+
+    whole, TrainSpec.perform = TrainSpec.perform, fails
+    try:
+        return attempt(spec, store, engine, profile)
+    finally:
+        TrainSpec.perform = whole
+
+
+attempt = runner._attempt
+
+
+def test_an_interrupt_stops_the_workers_with_a_checkpoint(scheduler, tmp_path):
+    store = Store(tmp_path)
+
+    def interrupt(spec, share):
+        if 0 < share < 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_on(scheduler, [LONG], store, interrupt)
+    assert not store.is_running(LONG)
+    assert store.is_begun(LONG)
+    assert run_on(scheduler, [NET], store)  # a worker is free for it
+
+
+def eager_attempt(spec, store, engine, profile):
+    """An attempt that writes a checkpoint every second step."""
+    train.CHECK_EVERY, train.SAVE_EVERY = 2, 0.0
+    return attempt(spec, store, engine, profile)
+
+
+@pytest.mark.slow
+def test_the_runs_of_killed_workers_go_on_elsewhere(scheduler, tmp_path, monkeypatch):
+    store, killed = Store(tmp_path / "store"), []
+    short = dataclasses.replace(NET.recipe, epochs=12)
+    nets = [dataclasses.replace(NET, seed=seed, recipe=short) for seed in range(WORKERS)]
+    monkeypatch.setattr(runner, "_attempt", eager_attempt)
+    workers = scheduler[1]
+
+    def kill(spec, share):
+        if len(killed) < 2 and 0 < share < 1 and spec not in killed and store.is_begun(spec):
+            client = distributed.default_client()
+            known = client.scheduler_info(n_workers=-1)["workers"]
+            for where, keys in client.processing().items():
+                if any(key.startswith(f"train-{runner.record_name(spec)[6:]}") for key in keys):
+                    workers[known[where]["name"]].kill()
+                    killed.append(spec)
+
+    specs = [*nets, dataclasses.replace(SHARP, parent=nets[0])]
+    records = run_on(scheduler, specs, store, kill)
+    assert len(killed) == 2
+    for spec in killed:
+        (record,) = [record for record in records if record.spec == spec]
+        assert record.provenance["resumed_at_step"] > 0
+        assert len(record.provenance["interrupted"]) == 1
+    monkeypatch.undo()
+    whole = run_here(specs, Store(tmp_path / "here"))
+    assert [r.metrics for r in records] == [r.metrics for r in whole]
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../outside", "records/../../outside"])
+def test_nothing_is_unpacked_outside_of_the_store(tmp_path, name):
+    with pytest.raises(ValueError, match="none of a store"):
+        unpack({name: b"x"}, Store(tmp_path / "store"))
+    assert not (tmp_path / "outside").exists()
+
+
+def test_a_scheduler_that_is_not_there_is_told(tmp_path, monkeypatch):
+
+    monkeypatch.setattr(places, "PATIENCE", "1s")
+    with (
+        pytest.raises(UserError, match="no scheduler answers at"),
+        DaskPlace(scheduler="tcp://127.0.0.1:9").crew(Store(tmp_path), exact=True),
+    ):
+        pass
