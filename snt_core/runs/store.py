@@ -80,12 +80,15 @@ class Store:
         """Whether a measurement read other weights than its net's training is recorded with.
 
         The net was trained again then, on another machine say, and numbers of two nets would
-        stand under one id.
+        stand under one id. Where the training's record has a digest and the measurement's has none,
+        that one is older: it was made before records had any.
         """
-        measured = record.provenance.get("weights_sha256")
-        if not measured or record.spec.net is record.spec:
+        if record.spec.net is record.spec:
             return False
-        left = self._recorded(record.spec.net) or self._weights.kept(run_id(record.spec.net))
+        measured = record.provenance.get("weights_sha256")
+        left = self._recorded(record.spec.net)
+        if measured and not left:
+            left = self._weights.kept(run_id(record.spec.net))
         if outdated := bool(left) and left != measured:
             say_once(
                 f"{self.record_path(record)} is left out: its net {run_id(record.spec.net)} was "

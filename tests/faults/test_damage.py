@@ -73,8 +73,9 @@ def test_damaged_weights_are_trained_anew_by_the_same_command(store, capsys):
     assert store.get(SHARP) == before[1]
 
 
-def test_a_measurement_of_other_weights_is_missing_and_made_again(store, capsys):
-    rewritten(store, SHARP, weights_sha256="f" * 64)
+@pytest.mark.parametrize("noted", ["f" * 64, None], ids=["another", "none: it is older"])
+def test_a_measurement_of_other_weights_is_missing_and_made_again(store, capsys, noted):
+    rewritten(store, SHARP, weights_sha256=noted)
     assert store.get(SHARP) is None
     assert store.names() == {store.get(NET).name}
     assert pending([NET, SHARP], store) == [SHARP]
