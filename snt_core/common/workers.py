@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from types import TracebackType
 from typing import Any, Protocol
 
 from snt_core.common import stopping
+
+Prepare = Callable[[], None]
 
 
 class Killed(Exception):
@@ -47,18 +48,13 @@ class Crew(Protocol):
 
     def __enter__(self) -> Any: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *raised: object) -> None: ...
 
 
 class _Worker:
     """A fresh process, its end of a pipe, and the key of the call that it carries out."""
 
-    def __init__(self, prepare: Callable[[], None]) -> None:
+    def __init__(self, prepare: Prepare | None) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         # no daemon: it may have processes of its own, as a notebook's kernel
@@ -83,10 +79,10 @@ class _Worker:
 class Workers:
     """Up to `count` processes; as a context they end with it, in order or, after an error, soon.
 
-    `prepare` is called in each of them first.
+    `prepare`, where it is given, is called in each of them first.
     """
 
-    def __init__(self, count: int, prepare: Callable[[], None]) -> None:
+    def __init__(self, count: int, prepare: Prepare | None = None) -> None:
         self.count, self.prepare = count, prepare
         self.idle: list[_Worker] = []
         self.busy: list[_Worker] = []
@@ -123,13 +119,8 @@ class Workers:
     def __enter__(self) -> Workers:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is not None:
+    def __exit__(self, *raised: object) -> None:
+        if any(raised):
             for worker in self.busy:  # trainings write their checkpoints
                 worker.process.terminate()
         for worker in [*self.idle, *self.busy]:
@@ -141,11 +132,12 @@ class Workers:
             worker.process.join()
 
 
-def _serve(pipe: Connection, parent: int, prepare: Callable[[], None]) -> None:
+def _serve(pipe: Connection, parent: int, prepare: Prepare | None) -> None:
     """Carry out calls until the parent closes the pipe."""
     try:
         stopping.obey(parent)
-        prepare()
+        if prepare:
+            prepare()
         while True:
             try:
                 call, args = pipe.recv()

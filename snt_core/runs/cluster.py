@@ -15,7 +15,6 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
 from typing import Any
 
 import distributed
@@ -149,12 +148,7 @@ class Cluster:
             if run_id(spec) == told["run"] and self.store.run_dir(spec).is_dir():
                 self.store.put_progress(spec, told["share"], 1)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.marker.unlink(missing_ok=True)
         with suppress(Exception):  # the scheduler may be what is gone
             self.client.cancel(list(self.busy), force=True)
@@ -200,7 +194,7 @@ def _in_own_process(
     key = worker.get_current_task()
     multiprocessing.current_process().daemon = False  # dask's are, and may have no processes then
     with ExitStack() as stack:
-        crew = _idle.pop() if _idle else Workers(1, prepare=_nothing)
+        crew = _idle.pop() if _idle else Workers(1)
         stack.push(crew)
         crew.hand_out(spec, _detected, call, spec, store.folder, exact, profile)
         while not (found := crew.answers(timeout=LOOK)):
@@ -212,10 +206,6 @@ def _in_own_process(
         stack.pop_all()
         _idle.append(crew)
     return found[0].error or found[0].value
-
-
-def _nothing() -> None:
-    """Prepare nothing."""
 
 
 def _detected(

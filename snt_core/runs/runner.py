@@ -216,7 +216,7 @@ def _run_each(
 
     try:
         if crew or workers > 1 or engine is None:
-            with nullcontext(crew) if crew else Workers(workers, prepare=_nothing) as several:
+            with nullcontext(crew) if crew else Workers(workers) as several:
                 _in_parallel(several, schedule, store, engine, profile, report, end)
         else:
             while (spec := schedule.begin()) is not None:
@@ -252,10 +252,6 @@ def _in_parallel(
         for spec in schedule.under_way:
             if share := store.progress(spec):
                 report(spec, share)
-
-
-def _nothing() -> None:
-    """Prepare nothing."""
 
 
 def _attempt(

@@ -40,7 +40,7 @@ def raise_odd():
 
 
 def test_each_call_has_its_own_fate():
-    with Workers(2, prepare=nothing) as crew:
+    with Workers(2) as crew:
         crew.hand_out("killed", die)
         crew.hand_out("kept", answer_later, 0.5, 42)
         found = {}
@@ -63,7 +63,7 @@ def test_an_error_in_the_block_ends_what_is_under_way_soon():
 
     def fail():
         nonlocal process
-        with Workers(1, prepare=nothing) as crew:
+        with Workers(1) as crew:
             crew.hand_out("long", answer_later, 60, None)
             process = crew.busy[0].process
             raise KeyError
@@ -77,9 +77,8 @@ def test_an_error_in_the_block_ends_what_is_under_way_soon():
 ORPHANS = """
 import time
 from snt_core.common.workers import Workers
-from tests.common.test_workers import nothing
 if __name__ == "__main__":
-    with Workers(2, prepare=nothing) as crew:
+    with Workers(2) as crew:
         crew.hand_out(1, time.sleep, 60)
         print(crew.busy[0].process.pid, flush=True)
         time.sleep(60)
