@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,11 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from snt_core.common.files import PROJECT
 from snt_core.paper.asked import requested
 from snt_core.paper.profiles import PROFILES
 from snt_core.runs.runner import run_all
 from snt_core.runs.store import Store
+from tests.projects import small_book
 from tests.sharing import made_once
 
 if TYPE_CHECKING:
@@ -114,15 +113,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def small_project(tmp_path: Path, make_chapter: MakeChapter) -> Path:
     """A project with the real configuration, one chapter and one Markdown page."""
-    project = tmp_path / "small"
-    project.mkdir()
-    shutil.copy(PROJECT / "_config.yml", project)
-    shutil.copytree(PROJECT / "book" / "_static", project / "book" / "_static")
-    shutil.copy(PROJECT / "book" / "references.bib", project / "book")
-    (project / "_toc.yml").write_text(
-        "format: jb-book\nroot: book/intro\nchapters:\n  - file: book/table9_small\n"
-    )
-    (project / "book" / "intro.md").write_text("# Start\n\nEq. $x^2$.\n")
+    project = small_book(tmp_path / "small", ["table9_small"], "# Start\n\nEq. $x^2$.\n")
     told = "from snt_core.paper.selection import say; say('told to whoever runs it')"
     code = f"{told}\nprint(6 * 7)"
     make_chapter(code, parameters='profile: str = "published"', project=project)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from snt_core.paper import explorer
 from snt_core.runs.store import Store
 from tests.browsing import OVERFLOW, Reader
 from tests.executions import FACTS
+from tests.projects import small_book
 from tests.records import result
 
 HOSTILE = "</script><!--<script>alert(1)</script>"
@@ -97,18 +97,10 @@ Open = Callable[..., tuple[Any, Reader]]
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory) -> Path:
     """The real page in a book of its own, of a store with some records."""
-    project = tmp_path_factory.mktemp("explorer")
-    (project / "book").mkdir()
-    shutil.copy(PROJECT / "_config.yml", project)
-    shutil.copytree(PROJECT / "book" / "_static", project / "book" / "_static")
-    shutil.copy(PROJECT / "book" / "references.bib", project / "book")
+    project = small_book(tmp_path_factory.mktemp("explorer"), ["explore"])
     chapter = (PROJECT / "book" / "explore.ipynb").read_text()
     alone = re.sub(r"\{doc\}`(\w+)`", r"\1", chapter)  # other pages are not there
     (project / "book" / "explore.ipynb").write_text(alone)
-    (project / "book" / "intro.md").write_text("# Start\n")
-    (project / "_toc.yml").write_text(
-        "format: jb-book\nroot: book/intro\nchapters:\n  - file: book/explore\n"
-    )
     store = Store(project / "store")
     for record in made():
         store.put(record)

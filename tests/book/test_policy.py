@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from snt_core.runs.repeats import keep
 from snt_core.runs.store import Store
 from tests.browsing import Reader
 from tests.executions import FACTS, fill, repetition
+from tests.projects import small_book
 from tests.records import result
 
 RAN = "window.ran = 1"
@@ -100,14 +100,8 @@ def hostile_store(folder: Path) -> tuple[Store, str]:
 def hostile(tmp_path_factory) -> Book:
     """Real chapters on such records, and a page that attacks as its author may."""
     project = tmp_path_factory.mktemp("hostile")
-    (project / "book").mkdir()
-    shutil.copy(PROJECT / "_config.yml", project)
-    shutil.copytree(PROJECT / "book" / "_static", project / "book" / "_static")
-    shutil.copy(PROJECT / "book" / "references.bib", project / "book")
-    (project / "book" / "intro.md").write_text(f"# Start\n\nEq. $x^2$.\n{ATTACKS}")
     names = ("table4_ablation", "certificate", "explore")
-    toc = "".join(f"  - file: book/{name}\n" for name in names)
-    (project / "_toc.yml").write_text(f"format: jb-book\nroot: book/intro\nchapters:\n{toc}")
+    small_book(project, names, front=f"# Start\n\nEq. $x^2$.\n{ATTACKS}")
     for name in names:
         notebook = nbformat.read(PROJECT / "book" / f"{name}.ipynb", 4)
         notebook.cells = [cell for cell in notebook.cells if cell.cell_type == "code"]

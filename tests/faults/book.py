@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,20 +12,15 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from snt_core.book.build import build
 from snt_core.common.files import PROJECT
+from tests.projects import small_book
 
 CHAPTERS = 3
 
 
 def make_project(project: Path) -> Path:
     """Return a project with the real configuration and `CHAPTERS` chapters that compute nothing."""
-    (project / "book").mkdir(parents=True)
-    shutil.copy(PROJECT / "_config.yml", project)
-    shutil.copytree(PROJECT / "book" / "_static", project / "book" / "_static")
-    shutil.copy(PROJECT / "book" / "references.bib", project / "book")
-    (project / "book" / "intro.md").write_text("# Start\n\nText.\n")
     names = [f"table{9 + i}_small" for i in range(CHAPTERS)]
-    toc = "".join(f"  - file: book/{name}\n" for name in names)
-    (project / "_toc.yml").write_text(f"format: jb-book\nroot: book/intro\nchapters:\n{toc}")
+    small_book(project, names)
     for name in names:
         cells = [
             nbformat.v4.new_markdown_cell(f"# {name}"),
