@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from snt_core.common.documents import read_json
 from snt_core.common.errors import UserError
 from snt_core.common.files import PROJECT
-from snt_core.paper.looks import COLOURS, canvas, described
-from snt_core.runs.pace import on_card
+from snt_core.paper.looks import COLOURS, canvas, described, plain_log
+from snt_core.runs.pace import Like, like, on_card, seconds_per_work
 from snt_core.runs.record import Record
 from snt_core.runs.schedule import Schedule
 from snt_core.runs.spec import Spec
@@ -102,33 +102,33 @@ def grid_of(specs: Iterable[Spec], records: Iterable[Record]) -> Grid:
     Raises:
         UserError: no record was made on a GPU.
     """
-    near: dict[tuple[str, ...], list[float]] = defaultdict(lambda: [0.0, 0.0])
-    sizes: dict[tuple[str, str], float] = {}
-    for record in records:
-        spec, net = record.spec, record.spec.net
-        if "parameters" in record.metrics:
-            sizes[net.model, net.variant] = 4.0 * record.metrics["parameters"]
-        if record.status == "done" and on_card(record.provenance):
-            for key in ((spec.kind, net.model, net.variant), (spec.kind,)):
-                near[key][0] += record.provenance["seconds"]
-                near[key][1] += spec.work()
-    if not near:
+    there = [record for record in records if on_card(record.provenance)]
+    sizes = {
+        (r.spec.net.model, r.spec.net.variant): 4.0 * r.metrics["parameters"]
+        for r in there
+        if "parameters" in r.metrics
+    }
+    near = seconds_per_work(there, card=True)
+    of_kind = seconds_per_work(there, card=True, by=_kind)
+    if not of_kind:
         raise UserError("no record was made on a GPU, so nothing says how long one takes")
     seconds: dict[Spec, float] = {}
     stand_ins, untimed = 0, set()
     for spec in specs:
-        own = (spec.kind, spec.net.model, spec.net.variant)
-        key = own if own in near else (spec.kind,)
-        if key not in near:
+        if _kind(spec) not in of_kind:
             untimed.add(spec.kind)
             continue
-        stand_ins += key != own
-        seconds[spec] = near[key][0] / near[key][1] * spec.work()
+        stand_ins += like(spec) not in near
+        seconds[spec] = near.get(like(spec), of_kind[_kind(spec)]) * spec.work()
     usual = mean(sizes.values()) if sizes else 0.0
     weights: dict[Spec, float] = {
         net: sizes.get((net.model, net.variant), usual) for net in {spec.net for spec in seconds}
     }
     return Grid(seconds, weights, stand_ins, sorted(untimed))
+
+
+def _kind(spec: Spec) -> Like:
+    return (spec.kind,)
 
 
 def table(grid: Grid, gpus: Sequence[int] = GPUS) -> pd.DataFrame:
@@ -176,6 +176,7 @@ def figure(frame: pd.DataFrame) -> Figure:
     ax.plot(gpus, hours, "o-", color=COLOURS["arch"], label="reckoned")
     ax.plot(gpus, frame["at least (hours)"], "--", color="0.35", label="at least")
     ax.set(xscale="log", yscale="log", xlabel="GPUs", ylabel="hours")
+    plain_log(ax.yaxis)
     ax.set_xticks(list(gpus), [str(count) for count in gpus])
     ax.minorticks_off()
     ax.legend(frameon=False)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from snt_core.runs.record import Record
 from snt_core.runs.spec import Spec
 
-Like = tuple[str, str, str]  # kind, model, variant: runs whose pace is alike
+Like = tuple[str, ...]  # what runs of one pace have in common
 CARDS = ("NVIDIA", "AMD Instinct", "AMD Radeon")  # how drivers begin the names of theirs
 
 
@@ -20,17 +20,20 @@ def like(spec: Spec) -> Like:
     return spec.kind, net.model, net.variant
 
 
-def seconds_per_work(records: Iterable[Record], *, card: bool) -> dict[Like, float]:
+def seconds_per_work(
+    records: Iterable[Record], *, card: bool, by: Callable[[Spec], Like] = like
+) -> dict[Like, float]:
     """Return the seconds that a unit of `Spec.work` took, of a core or, with `card`, of a card.
 
-    Runs of the other sort of machine count only where none of this sort has been timed. Totals
-    are divided, so that large runs, whose overhead is small, count for more than small ones.
+    `by` says which runs are alike. Those of the other sort of machine count only where none of this
+    sort has been timed. Totals are divided, so that large runs, whose overhead is small, count for
+    more than small ones.
     """
     totals: dict[tuple[bool, Like], list[float]] = defaultdict(lambda: [0.0, 0.0])
     for record in records:
         if record.status == "done":
             there = on_card(record.provenance)
-            total = totals[there, like(record.spec)]
+            total = totals[there, by(record.spec)]
             total[0] += _seconds(record.provenance, there)
             total[1] += record.spec.work()
     ordered = sorted(totals.items(), key=lambda item: item[0][0] == card)  # this sort's come last
