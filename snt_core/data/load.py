@@ -144,8 +144,7 @@ def _cached(name: str) -> Parts:
 def _read_cache(name: str, path: Path) -> Parts:
     """Return what lies in the cache. Raises an error of any kind unless it is what was decoded.
 
-    The content is hashed at each start, 0.15 s for CIFAR: a time stamp would not show
-    what changed on the disk.
+    The content is hashed at each start, since a time stamp would not show what changed on the disk.
     """
     from safetensors import safe_open
 

@@ -14,7 +14,7 @@ from torch import nn
 # In units of the loss of guessing. Published trainings end below 1 in both losses.
 LIMIT = 3.0  # of the loss on training batches and on validation images, both
 # Of the validation loss alone, which running statistics that ran away show in. It lies high, since
-# they have not settled after the three steps of a training in profile smoke: 131 was seen there.
+# they have not settled after the few steps of a training in profile smoke.
 RUNAWAY = 1000.0
 
 
