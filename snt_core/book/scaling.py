@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -156,8 +157,8 @@ def in_words(grid: Grid) -> str:
     chain = grid.critical_path / 3600
     text = (
         f"{len(grid.seconds)} runs are {grid.work / 3600:.1f} hours of work on one GPU. The "
-        f"longest chain of runs that wait for each other takes {chain:.1f} hours, "
-        f"so that nothing is gained beyond {enough:.0f} GPUs. Where workers share no folder, "
+        f"longest chain of runs that wait for each other takes {chain:.1f} hours: no number of GPUs "
+        f"needs less, and no fewer than {math.ceil(enough)} can reach it. Where workers share no folder, "
         f"{out:.1f} GB of weights travel to them and {back:.1f} GB back: even in the shortest "
         f"time {1e3 * (out + back) / grid.critical_path:.1f} MB a second on average."
     )
