@@ -153,12 +153,12 @@ def table(grid: Grid, gpus: Sequence[int] = GPUS) -> pd.DataFrame:
 def in_words(grid: Grid) -> str:
     """Return what a grid is and what bounds it, in a few sentences."""
     out, back = (size / 1e9 for size in grid.travels())
-    enough = grid.work / grid.critical_path
+    enough = math.ceil(grid.work / grid.critical_path)
     chain = grid.critical_path / 3600
     text = (
         f"{len(grid.seconds)} runs are {grid.work / 3600:.1f} hours of work on one GPU. The "
-        f"longest chain of runs that wait for each other takes {chain:.1f} hours: no number of GPUs "
-        f"needs less, and no fewer than {math.ceil(enough)} can reach it. Where workers share no folder, "
+        f"longest chain of runs that wait for each other takes {chain:.1f} hours: no number of "
+        f"GPUs needs less, and no fewer than {enough} can reach it. Where workers share no folder, "
         f"{out:.1f} GB of weights travel to them and {back:.1f} GB back: even in the shortest "
         f"time {1e3 * (out + back) / grid.critical_path:.1f} MB a second on average."
     )
