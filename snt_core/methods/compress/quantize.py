@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from snt_core.methods.compress.weight_codes import keep_codes
 from snt_core.methods.compressible import LAYERS
 
 Clipping = Literal["max", "mse"]
@@ -97,10 +98,16 @@ def fake_quantize_weights(
 
 
 def freeze(model: nn.Module) -> nn.Module:
-    """Return a plain copy of a fake-quantized model: same outputs, ordinary quantized weights."""
+    """Return a plain copy of a fake-quantized model: same outputs, ordinary quantized weights.
+
+    Each layer keeps their bits and scales in its attribute ``weight_codes``, by the weight's name:
+    :class:`~snt_core.methods.compress.weight_codes.WeightCodes`.
+    """
     model = copy.deepcopy(model)
     for module in list(model.modules()):
         if _is_fake_quantized(module):
+            for quantizer, scale in _scales(module):
+                keep_codes(module, "weight", quantizer.weight_bits, scale)
             # a copy shares its class with the original, and torch deletes `weight` from the class
             shared = type(module)
             module.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
@@ -131,8 +138,12 @@ class FakeQuantize(nn.Module):
         self.factor: Tensor | None
         self.register_buffer("factor", factor)
 
+    def levels(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weight's codes as floats, and the scale that turns them back into numbers."""
+        return _round(weight.detach(), self.weight_bits, self.per_channel, self.factor)
+
     def forward(self, weight: Tensor) -> Tensor:
-        rounded, scale = _round(weight.detach(), self.weight_bits, self.per_channel, self.factor)
+        rounded, scale = self.levels(weight)
         # the difference is exactly 0, so the levels stay exact (w + (q - w) would miss them)
         return rounded * scale + (weight - weight.detach())
 
@@ -169,6 +180,23 @@ def _round(
     scale = torch.where(scale < torch.finfo(weight.dtype).tiny, torch.ones_like(scale), scale)
     # times the reciprocal, as torch's kernels do: division differs from them near ties
     return (weight * (1 / scale)).round().clamp(-top, top), scale
+
+
+def _scales(module: nn.Module) -> list[tuple[FakeQuantize, Tensor]]:
+    """Return what rounds the module's weight, with the scale that it has now."""
+    found = []
+
+    def see(quantizer: Any, args: tuple[Tensor, ...]) -> None:
+        found.append((quantizer, quantizer.levels(args[0])[1]))
+
+    parametrizations: Any = module.parametrizations
+    chain = [p for p in parametrizations.weight if isinstance(p, FakeQuantize)]
+    handles = [p.register_forward_pre_hook(see) for p in chain]
+    with torch.no_grad():
+        module.weight  # noqa: B018 - computed on access, from what other parametrizations give
+    for handle in handles:
+        handle.remove()
+    return found
 
 
 def _is_fake_quantized(module: nn.Module) -> bool:
