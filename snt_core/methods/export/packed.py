@@ -53,6 +53,13 @@ def save_packed(model: nn.Module, file: str | Path) -> int:
             values yet (lazy or on the meta device), or holds what is no tensor.
         OSError: the file cannot be written.
     """
+    content = packed_bytes(model)
+    atomic_write(Path(file), content)
+    return len(content)
+
+
+def packed_bytes(model: nn.Module) -> bytes:
+    """Return what :func:`save_packed` writes."""
     model = unwrapped(model)
     _check_savable(model)
     state = model.state_dict()
@@ -78,9 +85,7 @@ def save_packed(model: nn.Module, file: str | Path) -> int:
         "quantizers": described(model),
         "sha256": _digest(tensors),
     }
-    content = save(tensors, {KEY: json.dumps(about, separators=(",", ":"))})
-    atomic_write(Path(file), content)
-    return len(content)
+    return save(tensors, {KEY: json.dumps(about, separators=(",", ":"))})
 
 
 def load_packed(file: str | Path, model: nn.Module) -> nn.Module:
