@@ -23,6 +23,7 @@ from snt_core.methods.compress.pact import PACT
 from snt_core.methods.compress.quantize import freeze
 from snt_core.methods.wrapping import unwrapped
 
+READERS = (nn.TransformerEncoderLayer, nn.MultiheadAttention)  # of their layers' weights
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -30,7 +31,7 @@ def with_integer_kernels(model: nn.Module) -> tuple[nn.Module, int]:
     """Return a copy for inference on this CPU, and how many layers use integer kernels in it.
 
     Layers are passed over whose weights or inputs are float, which are transposed, pad with other
-    than zeros or have further hooks.
+    than zeros or have further hooks, and those directly in ``nn.TransformerEncoderLayer``.
 
     Raises:
         ValueError: torch has no such kernels here.
@@ -40,6 +41,8 @@ def with_integer_kernels(model: nn.Module) -> tuple[nn.Module, int]:
     model = freeze(unwrapped(model)).eval().requires_grad_(False)
     found = 0
     for parent in list(model.modules()):
+        if isinstance(parent, READERS):
+            continue
         for name, layer in list(parent.named_children()):
             if _is_served(layer):
                 setattr(parent, name, IntegerLayer(layer))
@@ -104,6 +107,9 @@ class IntegerLayer(nn.Module):
         out: tuple[Any, ...] = (1.0, 0, torch.float32, "none", [], "")
         if self.geometry is None:
             return torch.ops.onednn.qlinear_pointwise(codes, self.scale, self.zero, *weight, *out)
-        return torch.ops.onednn.qconv_pointwise(
+        single = codes.dim() == self.packed.dim() - 1  # one sample, without its batch
+        codes = codes.unsqueeze(0) if single else codes
+        y = torch.ops.onednn.qconv_pointwise(
             codes, self.scale, self.zero, *weight, *self.geometry, *out
         )
+        return y.squeeze(0) if single else y

@@ -15,7 +15,8 @@ the codes stay. Pruned weights stay dense: engines have no kernels for scattered
 
 ONNX divides by the scale, where the model multiplies with its reciprocal: numbers within a rounding
 error of the middle between two levels may go to the other one. Engines that compute in integers
-round biases, too, to whole multiples of the input's scale times the weight's.
+round biases, too, to whole multiples of the input's scale times the weight's; on processors without
+VNNI onnxruntime's sums of 8-bit products may overflow, which 7 bits of the weights prevent.
 
 Needs ``pip install "snt-core[export]"``.
 """
@@ -23,7 +24,6 @@ Needs ``pip install "snt-core[export]"``.
 from __future__ import annotations
 
 import importlib
-import inspect
 import warnings
 from pathlib import Path
 from types import ModuleType
@@ -82,22 +82,20 @@ def onnx_model(
     shapes = None
     if dynamic_batch:
         batch = torch.export.Dim("batch")
-        shapes = tuple({0: batch} if isinstance(a, Tensor) and a.ndim else None for a in args)
+        shapes = tuple({0: batch} if a.ndim else None for a in args)
         # torch takes a batch of 1 for one that is always 1
-        args = tuple(
-            torch.cat([a, a]) if shape is not None and len(a) == 1 else a
-            for a, shape in zip(args, shapes, strict=True)
-        )
+        args = tuple(torch.cat([a, a]) if a.ndim and len(a) == 1 else a for a in args)
     ready = _with_nodes(model)
-    if dynamic_batch:
-        signature: Any = dict.fromkeys(_names(ready, len(args)))
-        shapes = dict(zip(signature, shapes or (), strict=True))  # type: ignore[assignment]
+    # attention's fast path is one operator that ONNX does not know
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program: Any = torch.onnx.export(
                 ready, args, dynamo=True, dynamic_shapes=shapes, opset_version=OPSET, verbose=False
             )
+        made = program.model_proto
     except Exception as error:  # of many kinds, which the exporter's do not have in common
         cause: BaseException = error
         while cause.__cause__ is not None:
@@ -105,7 +103,9 @@ def onnx_model(
         said = next(iter(str(cause).strip().splitlines()), "") or type(cause).__name__
         hint = "; try dynamic_batch=False" if dynamic_batch else ""
         raise ValueError(f"the model cannot be exported to ONNX: {said[:300]}{hint}") from error
-    return _bare(fold_norms(program.model_proto))
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+    return _bare(fold_norms(made))
 
 
 def _bare(model: Any) -> Any:
@@ -129,10 +129,6 @@ def required(*names: str) -> list[ModuleType]:
         raise ImportError(
             f'{error.name or names[0]} is missing: pip install "snt-core[export]"'
         ) from error
-
-
-def _names(model: nn.Module, count: int) -> list[str]:
-    return list(inspect.signature(model.forward).parameters)[:count]
 
 
 class _QuantizeNodes(nn.Module):
@@ -160,8 +156,10 @@ class _DequantizeNode(nn.Module):
     scale: Tensor
     zero: Tensor
 
-    def __init__(self, codes: Tensor, scale: Tensor) -> None:
+    def __init__(self, codes: Tensor, scale: Tensor, bare: bool) -> None:
         super().__init__()
+        self.bare = bare
+        self.largest = (codes * scale).abs().max().item() if codes.numel() else 0.0
         self.axis = next((i for i, n in enumerate(scale.shape) if n > 1), None)
         self.first = scale.reshape(-1)[0].item()
         self.register_buffer("codes", codes.clone())
@@ -172,10 +170,14 @@ class _DequantizeNode(nn.Module):
         quantized: Any = torch.ops.quantized_decomposed
         levels = (-128, 127, torch.int8)
         if self.axis is None:
-            return quantized.dequantize_per_tensor(self.codes, self.first, 0, *levels)
-        return quantized.dequantize_per_channel(
-            self.codes, self.scale, self.zero, self.axis, *levels
-        )
+            weight = quantized.dequantize_per_tensor(self.codes, self.first, 0, *levels)
+        else:
+            weight = quantized.dequantize_per_channel(
+                self.codes, self.scale, self.zero, self.axis, *levels
+            )
+        # In a product with floats onnxruntime takes a bare node for leave to round those to 8 bits
+        # of its own choice. This changes no number, and keeps it from that.
+        return weight if self.bare else weight.clamp(-self.largest, self.largest)
 
 
 def _with_nodes(model: nn.Module) -> nn.Module:
@@ -212,5 +214,8 @@ def _dequantize_weights(module: nn.Module) -> None:
         along = sum(n > 1 for n in levels.scale.shape)
         if codes is not None and along <= 1 and levels.scale.dtype == torch.float32:
             to = weight.device  # type: ignore[union-attr]
-            node = _DequantizeNode(codes, levels.scale).to(to)
+            read = getattr(module, "act_quantizer", None)
+            integers = isinstance(read, _QuantizeNodes) and read.top == 255
+            bare = integers or isinstance(module, nn.modules.conv._ConvNd)
+            node = _DequantizeNode(codes, levels.scale, bare).to(to)
             parametrize.register_parametrization(module, name, node, unsafe=True)

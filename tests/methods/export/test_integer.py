@@ -135,3 +135,21 @@ def test_arguments_out_of_range_are_refused(changed, said):
     given = {"inputs": X, "engine": "torch", "repeats": 1} | changed
     with pytest.raises(ValueError, match=said):
         latency(net(), net(), **given)
+
+
+def test_attention_that_reads_its_layers_weights_stays_as_it_is():
+    torch.manual_seed(0)
+    attention = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    x = torch.randn(3, 4, 8)
+    model = nn.Sequential(nn.Linear(8, 8), attention, nn.Linear(8, 3)).eval()
+    model = quantize_static(model, x, weight_bits=8, act_bits=8)
+    fast, found = with_integer_kernels(model)
+    assert found == 2
+    # a number between two levels may go to the other one
+    torch.testing.assert_close(fast(x), model(x), rtol=0, atol=0.02)
+
+
+def test_one_sample_needs_no_batch():
+    model = quantize_static(nn.Sequential(nn.Conv2d(3, 4, 3)), X, weight_bits=8, act_bits=8)
+    fast, _ = with_integer_kernels(model)
+    torch.testing.assert_close(fast(X[0]), fast(X)[0])

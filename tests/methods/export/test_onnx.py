@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from snt_core.methods.compress.activations import calibrate, quantize_static
 from snt_core.methods.compress.pact import prepare_qat
 from snt_core.methods.compress.prune import prune_magnitude
-from snt_core.methods.compress.quantize import fake_quantize_weights, quantize_weights
+from snt_core.methods.compress.quantize import codes, fake_quantize_weights, quantize_weights
+from snt_core.methods.compress.weight_codes import keep_codes
 from snt_core.methods.export.onnx import export_onnx, onnx_model
 
 onnx = pytest.importorskip("onnx")
@@ -130,6 +131,26 @@ def test_transposed_convolutions_and_several_arguments(tmp_path: Path):
     np.testing.assert_allclose(
         session.run(None, given)[0], model(x, other).detach(), rtol=1e-4, atol=1e-5
     )
+
+
+def test_attention_is_exported_and_its_packed_weight_is_integers():
+    torch.manual_seed(0)
+    attention = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+    x, other = torch.randn(2, 7, 16), torch.randn(5, 7, 16)
+    model = nn.Sequential(nn.Linear(16, 16), attention, nn.Linear(16, 3)).eval()
+    model = calibrate(quantize_weights(model, 8, per_channel=True), x, 4)
+    inner = model[1].self_attn
+    integers, scale = codes(inner.in_proj_weight, 4, True)
+    with torch.no_grad():
+        inner.in_proj_weight.copy_(integers * scale)
+    keep_codes(inner, "in_proj_weight", 4, scale)
+    found = onnx_model(model, x)
+    kinds = {onnx.numpy_helper.to_array(i).dtype.name for i in found.graph.initializer}
+    assert "int8" in kinds
+    wide = [i for i in found.graph.initializer if list(i.dims) == [48, 16]]
+    assert [i.data_type for i in wide] == [onnx.TensorProto.INT8]
+    with torch.no_grad():
+        torch.testing.assert_close(ran(found, other), model(other), rtol=0, atol=1e-5)
 
 
 def test_files_take_a_byte_for_each_weight(tmp_path: Path):
