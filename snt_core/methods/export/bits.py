@@ -31,13 +31,20 @@ def pack(numbers: Tensor, width: int) -> Tensor:
         numbers: any shape, read row by row.
         width: 1 to 32 bits for each.
     """
-    flat = numbers.flatten().numpy().astype(np.uint32)
+    flat = numbers.flatten().numpy().astype(np.uint8 if width <= 8 else np.uint32)
+    pieces = [_bits(flat[i : i + PIECE], width) for i in range(0, len(flat), PIECE)]
+    packed = [piece if width == 8 else np.packbits(piece) for piece in pieces]
+    return torch.from_numpy(np.concatenate([np.zeros(0, np.uint8), *packed]))
+
+
+def _bits(numbers: np.ndarray, width: int) -> np.ndarray:
+    """Return the bits of each number in a row, the highest first; of 8 bits the numbers."""
+    if width == 8:
+        return numbers
+    if width < 8:
+        return np.unpackbits(numbers[:, None], axis=1)[:, 8 - width :]
     places = np.arange(width - 1, -1, -1, dtype=np.uint32)
-    pieces = [
-        np.packbits((flat[start : start + PIECE, None] >> places & 1).astype(np.uint8))
-        for start in range(0, len(flat), PIECE)
-    ]
-    return torch.from_numpy(np.concatenate([np.zeros(0, np.uint8), *pieces]))
+    return (numbers[:, None] >> places & 1).astype(np.uint8)
 
 
 def unpack(packed: Tensor, width: int, count: int) -> Tensor:
@@ -47,11 +54,21 @@ def unpack(packed: Tensor, width: int, count: int) -> Tensor:
         packed: uint8, of :func:`packed_size` bytes.
         width: 1 to 32 bits for each.
     """
-    places = np.arange(width - 1, -1, -1, dtype=np.int64)
-    found = np.empty(count, np.int64)
+    found = np.empty(count, np.uint8 if width <= 8 else np.int64)
     for start in range(0, count, PIECE):
         stop = min(start + PIECE, count)
         piece = packed.numpy()[start * width // 8 : packed_size(stop, width)]
-        bits = np.unpackbits(piece)[: (stop - start) * width].reshape(-1, width)
-        found[start:stop] = (bits.astype(np.int64) << places).sum(1)
-    return torch.from_numpy(found)
+        found[start:stop] = _numbers(piece, width, stop - start)
+    return torch.from_numpy(found.astype(np.int64))
+
+
+def _numbers(packed: np.ndarray, width: int, count: int) -> np.ndarray:
+    if width == 8:
+        return packed
+    bits = np.unpackbits(packed)[: count * width].reshape(-1, width)
+    if width < 8:
+        whole = np.zeros((count, 8), np.uint8)
+        whole[:, 8 - width :] = bits
+        return np.packbits(whole)
+    places = np.arange(width - 1, -1, -1, dtype=np.int64)
+    return (bits.astype(np.int64) << places).sum(1)
