@@ -199,17 +199,17 @@ clean:
 	$(PYTHON) -m venv $${own:+--system-site-packages} .venv && \
 	if [ -n "$$own" ]; then { sed -E '/^torch(vision)?==/d' requirements.lock; echo "torch==$$own"; }; \
 	else cat requirements.lock; fi > .venv/constraints.txt
-	@$(PIP) -e .
+	@$(PIP) -e ".[book]"
 	@# the kernel that chapters run in is this environment's, even where another one is installed
 	@$(BIN)/python -m ipykernel install --sys-prefix --name python3 >/dev/null
 	@touch $@
 
 .venv/.installed-lab: .venv/.installed
 	@echo "Installing JupyterLab and what cleans notebooks"
-	@$(PIP) -e ".[lab]"
+	@$(PIP) -e ".[book,lab]"
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed
 	@echo "Installing what the tests need"
-	@$(PIP) -e ".[dev]"
+	@$(PIP) -e ".[book,export,dev]"
 	@touch $@
