@@ -5,6 +5,10 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .PHONY: book smoke pdf screenshots test lint browser bench torture lab hooks clean
 
+# Python keeps what it compiles: every chapter and every run is a process of its own, and to compile
+# torch anew in each takes as long as to load it.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The first that runs and is 3.11-3.13. `python3` leads: it is the activated environment,
 # whose torch is kept (an installed pyenv shim may exist and yet not run, so each is tried).
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
