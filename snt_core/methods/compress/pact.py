@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import copy
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -43,15 +43,18 @@ from snt_core.methods.compress.activations import attach, fake_quantize
 from snt_core.methods.compress.quantize import FakeQuantize, checked_bits
 from snt_core.methods.compress.ranges import Range, extremes, histograms, least_error
 from snt_core.methods.compressible import LAYERS
-from snt_core.methods.observe import Preprocess
+from snt_core.methods.objective import Preprocess
+from snt_core.methods.task import Task
+from snt_core.methods.wrapping import unwrapped
 
 Form = Literal["symmetric", "affine"]
 
 
 def prepare_qat(
     model: nn.Module,
-    images: Tensor,
+    data: Any,
     *,
+    task: Task | None = None,
     weight_bits: int,
     act_bits: int,
     edge_bits: int = 8,
@@ -68,8 +71,10 @@ def prepare_qat(
     inputs.
 
     Args:
-        model: any model of one argument, trained in floats; it is left as it was.
-        images: N C H W for calibration, in the model's dtype after ``preprocess``.
+        model: any model, trained in floats; it is left as it was.
+        data: for calibration: inputs N C H W, a pair `(inputs, targets)`, a list of batches or a
+            DataLoader. Targets do not count.
+        task: how the model is called on a batch (its ``forward``).
         weight_bits: 2 to 8.
         act_bits: 2 to 8.
         edge_bits: 2 to 8, for both in the two layers that images reach first and last.
@@ -84,9 +89,10 @@ def prepare_qat(
     bits = {"weight_bits": weight_bits, "act_bits": act_bits, "edge_bits": edge_bits}
     for name, value in bits.items():
         checked_bits(name, value)
-    chunks = {"batch_size": batch_size, "preprocess": preprocess}
-    ranges = extremes(model, images, **chunks)
-    counts = histograms(model, images, ranges, **chunks)
+    model = unwrapped(model)
+    chunks: dict[str, Any] = {"task": task, "batch_size": batch_size, "preprocess": preprocess}
+    ranges = extremes(model, data, **chunks)
+    counts = histograms(model, data, ranges, **chunks)
     edges = {next(iter(ranges)), next(reversed(ranges))}  # ranges are in the order of the pass
     model = copy.deepcopy(model)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, LAYERS)}
