@@ -48,7 +48,7 @@ from snt_core.methods.folding import bake, copied, effective, fold_hooks
 from snt_core.methods.wrapping import unwrapped
 
 __all__ = ["FakeQuantize", "checked_bits", "codes", "fake_quantize_weights", "freeze"]
-__all__ += ["quantize_weights", "round_weights"]
+__all__ += ["quantize_weights", "round_weights", "roundable"]
 
 Clipping = Literal["max", "mse"]
 
@@ -85,27 +85,23 @@ def fake_quantize_weights(
     edge_bits = weight_bits if edge_bits is None else checked_bits("edge_bits", edge_bits)
     if clipping not in ("max", "mse"):
         raise ValueError(f"clipping is {clipping!r}; it must be 'max' or 'mse'")
-    model = unwrapped(model)
-    check_quantizable(model)
-    model = copied(model)
-    masks = fold_hooks(model)
+    model = roundable(model)
     found = sites(model)
-    check_finite({name: effective(*site) for site, name in full_names(model).items()})
-    for (module, name), kept in masks.items():
-        compute_by(module, name, Mask(kept))
     edges = {found[0][0], found[-1][0]}
     bits = [edge_bits if module in edges else weight_bits for module, _ in found]
     round_weights(model, found, bits, per_channel=per_channel, clipping=clipping)
     return model
 
 
-def check_quantizable(model: nn.Module) -> None:
-    """Refuse weights that cannot be rounded, by name and before any work.
+def roundable(model: nn.Module) -> nn.Module:
+    """Return a copy, unwrapped, whose weights :func:`round_weights` can act on.
+
+    What older hooks compute is plain in it, save that masks hold on.
 
     Raises:
-        ValueError: as :func:`~snt_core.methods.compressible.check_kinds`, or weights are rounded in
-            each pass already.
+        ValueError: as :func:`fake_quantize_weights` of the weights.
     """
+    model = unwrapped(model)
     check_kinds(model)
     for site, name in full_names(model).items():
         if parametrized_by(*site, FakeQuantize):
@@ -113,6 +109,12 @@ def check_quantizable(model: nn.Module) -> None:
                 f"weight '{name}' is rounded in each pass already:"
                 " quantize the float model, or freeze this one first"
             )
+    model = copied(model)
+    masks = fold_hooks(model)
+    check_finite({name: effective(*site) for site, name in full_names(model).items()})
+    for site, kept in masks.items():
+        compute_by(*site, Mask(kept))
+    return model
 
 
 def round_weights(
