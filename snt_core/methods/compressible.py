@@ -16,6 +16,7 @@ separate projections of ``nn.MultiheadAttention``, and the matrices of ``nn.RNN`
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 Layer = nn.modules.conv._ConvNd | nn.Linear
 LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
@@ -156,6 +158,16 @@ def check_kinds(model: nn.Module) -> None:
                 raise ValueError(f"weight '{name}' {reason}")
 
 
+def standardised(module: nn.Module) -> str | None:
+    """Return the class of a layer that standardises its weight in each pass, else None.
+
+    It subtracts the filter's mean, so that what is pruned does not stay zero.
+    """
+    kind, named = type(module), r"(Scaled)?Std(Conv|Linear)|WSConv"
+    known = kind.__module__ == "timm.layers.std_conv" or re.match(named, kind.__name__)
+    return kind.__name__ if known else None
+
+
 def check_finite(weights: Mapping[str, Tensor]) -> None:
     """Refuse weights that are not finite.
 
@@ -174,6 +186,8 @@ def why_not(tensor: Tensor) -> str | None:
     """Return why this tensor cannot be compressed and what to do, or None."""
     if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
         return "is not initialised (a lazy layer): run one batch through the model first"
+    if is_traceable_wrapper_subclass(tensor):
+        return f"is a {type(tensor).__name__}: only plain tensors can be compressed"
     if tensor.is_meta:
         return "is on the meta device and has no values: load the weights first"
     if tensor.layout != torch.strided:

@@ -20,7 +20,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from snt_core.methods.compressible import LAYERS, sites, stored, weight_names, why_not
+from snt_core.methods.compressible import LAYERS, sites, standardised, stored, weight_names, why_not
 from snt_core.methods.folding import hooks
 from snt_core.methods.wrapping import unwrapped
 
@@ -148,6 +148,8 @@ def _plan(module: nn.Module, name: str, hook: str | None) -> str:
     if hook is None and parametrize.is_parametrized(module, name):
         chain: Any = module.parametrizations[name]  # type: ignore[index]
         hook = " and ".join(type(p).__name__.strip("_") for p in chain)
+    if kind := standardised(module):
+        return f"rounded; refused by pruning, since {kind} standardises it in each pass"
     return "pruned, rounded" + (f" as the effective weight of {hook}" if hook else "")
 
 

@@ -10,7 +10,15 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 from torch.nn.utils import prune as torch_prune
 
-from snt_core.methods.compress.prune import magnitude_masks, prune_magnitude, sparsity
+from snt_core.common.vision import torchvision
+from snt_core.methods.compress.pact import prepare_qat
+from snt_core.methods.compress.prune import (
+    magnitude_masks,
+    prune_iterative,
+    prune_magnitude,
+    sparsity,
+)
+from snt_core.methods.compress.pruner import MagnitudePruner
 from snt_core.methods.compress.quantize import fake_quantize_weights, freeze, quantize_weights
 from snt_core.methods.coverage import coverage
 from snt_core.methods.folding import copied, plain
@@ -125,6 +133,14 @@ def multiplied(model: nn.Module) -> list[Tensor]:
     ]
 
 
+def two_tensors(layer: nn.Linear) -> nn.Linear:
+    """A weight of a class that stands for other tensors, as sharded and quantized ones do."""
+    from torch.testing._internal.two_tensor import TwoTensor
+
+    layer.weight = nn.Parameter(TwoTensor(layer.weight.data, layer.weight.data))
+    return layer
+
+
 def zeros(weights: list[Tensor]) -> float:
     return sum(int((w == 0).sum()) for w in weights) / sum(w.numel() for w in weights)
 
@@ -231,6 +247,64 @@ def test_a_second_parametrization_of_a_copy_leaves_the_original_whole() -> None:
     assert isinstance(model[0].weight, nn.Parameter)
 
 
+@pytest.mark.parametrize("name", ["attention", "LSTM", "weight norm", "old weight norm", "masked"])
+def test_activation_aware_training_rounds_the_same_weights(name: str) -> None:
+    model, x, _ = built(name)
+    student = prepare_qat(model, x, weight_bits=4, act_bits=8, edge_bits=6)
+    small = freeze(student)
+    assert torch.equal(small(x), student(x))
+    assert coverage(small).touched.keys() == coverage(plain(model)).touched.keys()
+    if name == "masked":
+        assert len(student[0].parametrizations.weight) == 2  # the mask and the levels
+    inputs = coverage(small)
+    assert "head" in inputs.quantized_inputs or "2" in inputs.quantized_inputs
+
+
+@pytest.mark.parametrize("name", ["attention", "LSTM", "cell", "weight norm", "masked", "encoder"])
+def test_rounds_of_pruning_reach_the_same_weights(name: str) -> None:
+    model, x, _ = built(name)
+
+    def finetune(student: nn.Module, after_step) -> None:
+        optimizer = torch.optim.SGD(student.parameters(), 0.01, momentum=0.9)
+        for i in range(4):
+            optimizer.zero_grad()
+            student(x).square().sum().backward()
+            optimizer.step()
+            after_step((i + 1) / 4)
+        copy.deepcopy(student)
+
+    for level, pruned in prune_iterative(model, (0.5, 0.8), finetune):
+        assert sparsity(pruned) == zeros(multiplied(pruned)) == pytest.approx(level, abs=0.01)
+        assert (
+            coverage(pruned).touched.keys() == coverage(prune_magnitude(model, 0.5)).touched.keys()
+        )
+
+
+def test_one_layer_alone_is_pruned_in_rounds() -> None:
+    [(_, pruned)] = prune_iterative(nn.Linear(4, 4), [0.5], lambda model, after: after(1))
+    assert sparsity(pruned) == 0.5
+
+
+@pytest.mark.parametrize("build", ["torchvision", "timm"])
+def test_all_matrices_of_a_vision_transformer_are_reached(build: str) -> None:
+    if build == "torchvision":
+        sizes = {"num_layers": 2, "num_heads": 2, "hidden_dim": 16, "mlp_dim": 32}
+        model = torchvision().models.VisionTransformer(32, 8, num_classes=5, **sizes)
+    else:
+        torchvision()
+        import timm
+
+        sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
+        model = timm.create_model("vit_tiny_patch16_224", num_classes=5, **sizes)
+    found = coverage(model)
+    matrices = {n for n, p in model.named_parameters() if p.ndim > 1}
+    tokens = {n for n in matrices if "token" in n or "pos" in n}
+    assert set(found.touched) == matrices - tokens
+    assert sum("VisionTransformer itself" in r or "Encoder" in r for r in found.untouched.values())
+    half = prune_magnitude(model, 0.5)
+    assert sparsity(half) == zeros([half.get_parameter(n) for n in found.touched])
+
+
 # what is said -------------------------------------------------------------------------------
 
 
@@ -298,6 +372,7 @@ METHODS = [
         (lambda: nn.Linear(3, 3, device="meta"), "meta device"),
         (lambda: nn.Linear(3, 3, dtype=torch.complex64), "complex64"),
         (lambda: nn.Linear(3, 3).to(torch.float8_e4m3fn), "float8"),
+        (lambda: two_tensors(nn.Linear(3, 3)), "TwoTensor"),
     ],
 )
 def test_weights_without_real_values_are_refused_by_name(layer, words: str) -> None:
@@ -333,6 +408,21 @@ def test_what_is_rounded_in_each_pass_is_neither_pruned_nor_rounded_again() -> N
     for method in METHODS:
         with pytest.raises(ValueError, match="'weight' is rounded in each pass"):
             method(student)
+
+
+def test_standardised_weights_are_rounded_but_not_pruned() -> None:
+    torchvision()
+    from timm.layers import ScaledStdConv2d, StdConv2d
+
+    for kind in (StdConv2d, ScaledStdConv2d):
+        model = nn.Sequential(kind(3, 4, 3), nn.Conv2d(4, 4, 1))
+        for method in (*METHODS[:2], lambda m: MagnitudePruner(m, 0.5)):
+            with pytest.raises(
+                ValueError, match=rf"'0\.weight' is standardised by {kind.__name__}"
+            ):
+                method(model)
+        assert "refused by pruning" in coverage(model).touched["0.weight"]
+        assert len(quantize_weights(model, 2)[0].weight.unique()) <= 3
 
 
 @pytest.mark.parametrize("sizes", [(0, 3), (3, 0)])

@@ -42,7 +42,14 @@ from torch import BoolTensor, nn
 from snt_core.methods.compress.magnitude import smallest
 from snt_core.methods.compress.masking import Mask, compute_by, parametrized_by
 from snt_core.methods.compress.quantize import FakeQuantize
-from snt_core.methods.compressible import check_finite, check_kinds, full_names, prunable, sites
+from snt_core.methods.compressible import (
+    check_finite,
+    check_kinds,
+    full_names,
+    prunable,
+    sites,
+    standardised,
+)
 from snt_core.methods.coverage import mark
 from snt_core.methods.folding import copied, effective, fold, plain
 from snt_core.methods.wrapping import unwrapped
@@ -151,6 +158,20 @@ def check_prunable(model: nn.Module) -> None:
                 f"weight '{name}' is rounded in each pass:"
                 " prune before fake_quantize_weights, or after freeze"
             )
+        check_zeros_stay(site[0], name)
+
+
+def check_zeros_stay(module: nn.Module, name: str) -> None:
+    """Refuse layers in which a pruned weight would not stay zero.
+
+    Raises:
+        ValueError: the layer standardises its weight.
+    """
+    if kind := standardised(module):
+        raise ValueError(
+            f"weight '{name}' is standardised by {kind} in each pass, so that pruned weights would"
+            " not stay zero: replace the layer by a plain one that holds the standardised weight"
+        )
 
 
 def mark_pruned(model: nn.Module, level: float) -> None:

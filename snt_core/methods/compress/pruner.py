@@ -31,6 +31,7 @@ from snt_core.methods.compress.masking import Mask, compute_by, parametrized_by
 from snt_core.methods.compress.prune import (
     UPDATES,
     check_sparsity,
+    check_zeros_stay,
     exponential_sparsity,
     mark_pruned,
 )
@@ -230,6 +231,7 @@ def _prunable_sites(model: nn.Module) -> dict[str, tuple[nn.Module, str]]:
     computed = {(m, name): type(hook).__name__ for m, name, hook in hooks(model)}
     found: dict[object, tuple[str, tuple[nn.Module, str]]] = {}
     for site, name in full_names(model).items():
+        check_zeros_stay(site[0], name)
         if site in computed:
             raise ValueError(
                 f"weight '{name}' is computed by a hook, {computed[site]}, that training would"
