@@ -178,3 +178,16 @@ def test_memory_formats_do_not_matter() -> None:
         assert torch.equal(last.weight, plain)
         layer.weight = nn.Parameter(layer.weight.detach().transpose(2, 3).contiguous().mT)
         assert torch.equal(quantize_weights(layer, 4, per_channel=True).weight, plain)
+
+
+def test_tensors_without_real_values_are_refused() -> None:
+    for weight, words in (
+        (torch.ones(3, 3, dtype=torch.complex64), "complex64"),
+        (torch.ones(3, 3, dtype=torch.int64), "int64"),
+        (torch.ones(3, 3, device="meta"), "meta device"),
+    ):
+        with pytest.raises(ValueError, match=f"the weight is.* {words}"):
+            codes(weight, 4)
+    for weight in (torch.ones(3, 3, dtype=torch.complex64), torch.ones(3, 3, device="meta")):
+        with pytest.raises(ValueError, match="need real numbers"):
+            explained_variance(weight)

@@ -123,6 +123,8 @@ def _matrix(weight: Tensor | nn.Module) -> Tensor:
             kind = type(layer).__name__
             raise ValueError(f"{kind} has {len(names)} weights of its own: give one as a tensor")
         weight = outputs_of(layer).rows(getattr(layer, names[0]).detach())
+    if weight.is_complex() or weight.is_meta:
+        raise ValueError(f"weight of {weight.dtype} on {weight.device}: need real numbers")
     if weight.ndim < 2 or not weight.isfinite().all():
         raise ValueError(f"weight of shape {tuple(weight.shape)}: need two axes, all finite")
     return weight.detach().double().cpu().flatten(1)

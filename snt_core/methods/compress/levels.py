@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from snt_core.methods.compressible import FIRST_AXIS, Outputs
+from snt_core.methods.compressible import FIRST_AXIS, Outputs, why_not
 
 SHRINK = torch.arange(100, 0, -1) / 100  # of the maximum, from which "mse" chooses
 
@@ -35,8 +35,11 @@ def codes(
         quantized weight. All-zero weights have scale 1.
 
     Raises:
-        ValueError: ``weight_bits`` is outside 2..8, or the weight is not finite.
+        ValueError: ``weight_bits`` is outside 2..8, or the weight is not finite, not in a float
+            format or on the meta device.
     """
+    if reason := why_not(weight):
+        raise ValueError(f"the weight {reason}")
     if not weight.isfinite().all():
         raise ValueError("the weight has entries that are not finite")
     bits = checked_bits("weight_bits", weight_bits)

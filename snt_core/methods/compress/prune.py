@@ -205,7 +205,8 @@ def prune_iterative(
         sparsities: targets in rising order.
         finetune: ``finetune(model, after_step)`` trains ``model`` in place and calls
             ``after_step(share)`` after every step, ``share`` of its steps being done, up to 1. The
-            masks are buffers of the model, so they are in its state dict.
+            masks are buffers of the model, so they are in its state dict. Weights that the model
+            computes, by weight normalisation say, are plain ones in it.
 
     Yields:
         Each target and a plain copy of the model at it.
