@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 
-import torch
 from torch import nn
 
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
@@ -71,7 +70,7 @@ def opened(model: nn.Module) -> nn.Module:
 
 
 def _inner(model: nn.Module) -> nn.Module | None:
-    if isinstance(model, torch._dynamo.OptimizedModule):
-        inner: nn.Module = model._orig_mod
-        return inner
+    # torch.compile's OptimizedModule by its attribute: to import its class takes seconds
+    if "_orig_mod" in model._modules:
+        return model._modules["_orig_mod"]
     return model.module if isinstance(model, WRAPPERS) else None

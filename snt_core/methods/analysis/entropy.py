@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from snt_core.methods.compress import quantize
 from snt_core.methods.compress.ranges import affine, widened
-from snt_core.methods.compressible import Layer, layers
+from snt_core.methods.compressible import Layer, layers, outputs_of
 from snt_core.methods.objective import Preprocess
 from snt_core.methods.observe import Range, agree, observe
 from snt_core.methods.task import Task
@@ -84,7 +84,7 @@ def weight_entropy(
     levels, counts = _levels(weight_bits), {}
     model = unwrapped(model)
     for name, module in _layers(model).items():
-        codes, _ = quantize.codes(module.weight, weight_bits, per_channel)
+        codes, _ = quantize.codes(module.weight, weight_bits, per_channel, outputs_of(module))
         counts[name] = (codes.long().flatten() + levels // 2).bincount(minlength=levels)
     return _summary(counts)
 

@@ -25,24 +25,31 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snt_core.methods.compressible import FIRST_AXIS, outputs_by_name
 from snt_core.methods.curvature.exact import exact_copy
 from snt_core.methods.objective import Objective, Preprocess
 from snt_core.methods.task import Task
+from snt_core.methods.wrapping import unwrapped
 
 
 def filter_scale(model: nn.Module) -> Tensor:
     """Return D: for each trainable parameter, flat, the length of the filter that it belongs to.
 
-    A filter is what belongs to one index of a weight's first axis (an output). A parameter with one
-    axis, such as a bias, is its own filter.
+    A filter is what belongs to one output: one index of a weight's first axis, of the second in a
+    transposed convolution (group by group). A parameter with one axis, such as a bias, is its own
+    filter. In float32 for half-precision parameters, whose squares would overflow.
     """
+    where = outputs_by_name(model := unwrapped(model))
     pieces = []
-    for p in model.parameters():
+    for name, p in model.named_parameters():
         if p.requires_grad:
-            w = p.detach()
-            lengths = w.abs() if w.ndim < 2 else w.flatten(1).norm(dim=1)
-            shape = [-1] + [1] * (w.ndim - 1) if w.ndim else []
-            pieces.append(lengths.view(shape).expand_as(w).reshape(-1))
+            w = p.detach().to(torch.promote_types(p.dtype, torch.float32))
+            if w.ndim < 2:
+                pieces.append(w.abs().reshape(-1))
+                continue
+            outputs = where.get(name, FIRST_AXIS)
+            lengths = outputs.rows(w).norm(dim=1)
+            pieces.append(outputs.spread(lengths, w).expand_as(w).reshape(-1))
     return torch.cat(pieces)
 
 

@@ -7,16 +7,16 @@ Filter-normalised random directions of Li et al., 2018, arXiv:1712.09913::
     found = loss_surface(my_model, (images, labels), span=0.5, points=11)  # images B C H W
     plt.contourf(found.betas, found.alphas, found.losses)
 
-At :math:`(\alpha, \beta)` every weight w of a convolution or linear layer becomes
+At :math:`(\alpha, \beta)` every weight w that compression acts on becomes
 :math:`w + \alpha d + \beta e`, with d and e Gaussian and scaled filter by filter,
 
 .. math:: d_i \leftarrow \frac{d_i}{|d_i|} |w_i|,
 
-a filter i being what belongs to one index of the weight's first axis (an output). So a step of 1 is
+a filter i being what belongs to one output: one index of the weight's first axis, of the second in
+a transposed convolution. So a step of 1 is
 as long as the weights themselves, and nets whose weights differ in scale can be compared. All else
-stays where it is: biases, normalisation, the gamma, beta and zeta of Eq. (1), embeddings, and the
-packed ``in_proj_weight`` of ``nn.MultiheadAttention``. BatchNorm uses its
-running statistics everywhere on the plane.
+stays where it is: biases, normalisation, the gamma, beta and zeta of Eq. (1), and embeddings.
+BatchNorm uses its running statistics everywhere on the plane.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from snt_core.methods.compressible import prunable
+from snt_core.methods.compressible import FIRST_AXIS, Outputs, outputs_by_name, prunable
 from snt_core.methods.curvature.exact import Passes, call_with, exact_copy
 from snt_core.methods.objective import Objective, Preprocess
 from snt_core.methods.task import Task
@@ -89,9 +89,11 @@ def loss_surface(
     weights = {name: w.detach() for name, w in prunable(model).items()}
     if not weights:
         raise ValueError("the model has no convolution or linear layer to move")
+    outputs = outputs_by_name(model)
     generator = Generator().manual_seed(seed)
     first, second = (
-        {name: filter_direction(w, generator) for name, w in weights.items()} for _ in range(2)
+        {name: filter_direction(w, generator, outputs[name]) for name, w in weights.items()}
+        for _ in range(2)
     )
     like = next(iter(weights.values()))
     objective.examine(model, like.dtype)
@@ -117,16 +119,19 @@ def loss_surface(
     return LossSurface(alphas=steps, betas=steps, losses=losses, n_samples=objective.total)
 
 
-def filter_direction(weight: Tensor, generator: Generator) -> Tensor:
+def filter_direction(weight: Tensor, generator: Generator, outputs: Outputs = FIRST_AXIS) -> Tensor:
     """Return a Gaussian direction whose every filter is as long as the weight's.
 
     Args:
-        weight: filters on axis 0; any further axes.
+        weight: any axes; a filter is what belongs to one output.
         generator: on the CPU.
+        outputs: where the outputs lie: axis 0, or what ``outputs_of(layer)`` says, so that those of
+            a transposed convolution lie on axis 1, group by group.
 
     Returns:
         The weight's shape, dtype and device; zeros where a filter is all zeros.
     """
     direction = torch.randn(weight.shape, generator=generator).to(weight)
-    lengths, own = (x.flatten(1).norm(dim=1) for x in (weight.detach(), direction))
-    return direction * (lengths / own).view(-1, *[1] * (weight.ndim - 1))
+    wide = torch.promote_types(weight.dtype, torch.float32)  # squares overflow in half precision
+    lengths, own = (outputs.rows(x.to(wide)).norm(dim=1) for x in (weight.detach(), direction))
+    return (direction * outputs.spread(lengths / own, weight)).to(weight.dtype)
