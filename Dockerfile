@@ -28,7 +28,8 @@ WORKDIR $HOME/snt-book
 # A local version (2.13.0+cpu) satisfies the lock and is preferred to the same without it.
 COPY pyproject.toml requirements.lock ./
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-print(*p['dependencies'], *p['optional-dependencies']['lab'], sep='\n')" > /tmp/needs.txt \
+extras = p['optional-dependencies']; \
+print(*p['dependencies'], *extras['book'], *extras['lab'], sep='\n')" > /tmp/needs.txt \
     && pip install --no-cache-dir --extra-index-url "https://download.pytorch.org/whl/$DEVICE" \
         -c requirements.lock -r /tmp/needs.txt
 

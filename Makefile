@@ -5,6 +5,10 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .PHONY: book smoke pdf screenshots test lint browser bench torture lab hooks clean
 
+# Python keeps what it compiles: every chapter and every run is a process of its own, and to compile
+# torch anew in each takes as long as to load it.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The first that runs and is 3.11-3.13. `python3` leads: it is the activated environment,
 # whose torch is kept (an installed pyenv shim may exist and yet not run, so each is tried).
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -47,10 +51,10 @@ pdf: book browser
 screenshots: book browser
 	$(BIN)/python -m snt_core.book.screenshots
 
-# Everything that continuous integration runs; what fails fast comes first.
+# Everything that continuous integration runs; what fails fast comes first, the book last. One process
+# more than cores, since many a test waits for processes of its own.
 test: lint browser
-	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m "not book"
-	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m book
+	$(BIN)/pytest -q -n $$(($(WORKERS) + 1)) --dist worksteal
 
 # Style, types, and the floors: imports go down only (the contract is in pyproject.toml).
 lint: .venv/.installed-dev
@@ -199,17 +203,17 @@ clean:
 	$(PYTHON) -m venv $${own:+--system-site-packages} .venv && \
 	if [ -n "$$own" ]; then { sed -E '/^torch(vision)?==/d' requirements.lock; echo "torch==$$own"; }; \
 	else cat requirements.lock; fi > .venv/constraints.txt
-	@$(PIP) -e .
+	@$(PIP) -e ".[book]"
 	@# the kernel that chapters run in is this environment's, even where another one is installed
 	@$(BIN)/python -m ipykernel install --sys-prefix --name python3 >/dev/null
 	@touch $@
 
 .venv/.installed-lab: .venv/.installed
 	@echo "Installing JupyterLab and what cleans notebooks"
-	@$(PIP) -e ".[lab]"
+	@$(PIP) -e ".[book,lab]"
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed
 	@echo "Installing what the tests need"
-	@$(PIP) -e ".[dev]"
+	@$(PIP) -e ".[book,export,dev]"
 	@touch $@

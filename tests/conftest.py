@@ -26,8 +26,13 @@ MakeChapter = Callable[..., Path]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put what reads the large book last, so that others run while one process makes it."""
-    items.sort(key=lambda item: "smoke_book" in getattr(item, "fixturenames", ()))
+    """Put the book last, and what reads the large one at the very end: others run meanwhile."""
+
+    def place(item: pytest.Item) -> tuple[bool, bool]:
+        large = "smoke_book" in getattr(item, "fixturenames", ())
+        return large, item.get_closest_marker("book") is not None
+
+    items.sort(key=place)
 
 
 @pytest.fixture

@@ -238,7 +238,8 @@ def test_the_image_installs_what_pyproject_asks_for():
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True
     )
-    asked = [*PROJECT_TABLE["dependencies"], *PROJECT_TABLE["optional-dependencies"]["lab"]]
+    extras = PROJECT_TABLE["optional-dependencies"]
+    asked = [*PROJECT_TABLE["dependencies"], *extras["book"], *extras["lab"]]
     assert done.stdout.splitlines() == asked
 
 

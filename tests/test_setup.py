@@ -24,6 +24,7 @@ from snt_core.common.files import PROJECT
 
 CONDA_NAMES = {"torch": "pytorch", "fastjsonschema": "python-fastjsonschema"}
 PROJECT_TABLE = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+BOOK = [*PROJECT_TABLE["dependencies"], *PROJECT_TABLE["optional-dependencies"]["book"]]
 LOCK = {
     canonicalize_name(line.split("==")[0]): line.split("==")[1]
     for line in (PROJECT / "requirements.lock").read_text().splitlines()
@@ -42,7 +43,7 @@ def test_conda_environment_asks_for_what_pyproject_asks_for():
     asked = dict(split(line) for line in conda + pip if isinstance(line, str) and line[0] != "-")
     assert asked.pop("pip") == ""
     assert asked.pop("python") == str(Requirement(f"x{PROJECT_TABLE['requires-python']}").specifier)
-    assert asked == dict(split(line) for line in PROJECT_TABLE["dependencies"])
+    assert asked == dict(split(line) for line in BOOK)
     assert "--editable ." in pip
 
 

@@ -50,7 +50,8 @@ def write(folder: Path, project: Path = PROJECT) -> list[Path]:
 
 def needs(project: Path = PROJECT) -> list[str]:
     """Return what a chapter needs when it runs, quoted for a shell; Colab has most of it."""
-    declared = tomllib.loads((project / "pyproject.toml").read_text())["project"]["dependencies"]
+    about = tomllib.loads((project / "pyproject.toml").read_text())["project"]
+    declared = about["dependencies"] + about["optional-dependencies"]["book"]
     names = {text: text.split("[")[0].split(">")[0].split("=")[0].strip() for text in declared}
     return [f'"{text}"' for text, name in names.items() if name not in BUILDS]
 

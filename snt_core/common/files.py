@@ -23,7 +23,7 @@ def checkout(what: str = "this") -> Path:
     if not any((PROJECT / name).is_file() for name in ("pyproject.toml", "_toc.yml")):
         raise UserError(
             f"{what} needs the project's files, and snt_core was installed without them in "
-            f"{PROJECT}; clone the repository and use 'make book' or 'pip install -e .' in it"
+            f"{PROJECT}; clone the repository and use 'make book' or 'pip install -e .[book]' in it"
         )
     return PROJECT
 

@@ -22,10 +22,13 @@ ABSENT: Triple = (None, None, None)
 
 
 def fuse(model: nn.Module, on: bool = True) -> nn.Module:
-    """Switch what has a one-pass kernel (it has a `fused`) to it, or back; return the model."""
+    """Switch our modules with a one-pass kernel (they have a `fused`) to it, or back.
+
+    Returns the model. A `fused` of other people's modules means something else, and stays.
+    """
     module: Any  # torch's stubs let nothing but tensors and modules be set on a module
     for module in model.modules():
-        if hasattr(module, "fused"):
+        if hasattr(module, "fused") and type(module).__module__.startswith("snt_core."):
             module.fused = on
     return model
 

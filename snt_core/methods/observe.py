@@ -9,23 +9,29 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-Preprocess = Callable[[Tensor], Tensor]  # a chunk of images to what the model takes
+from snt_core.methods.objective import Inputs, Preprocess, changed
+from snt_core.methods.task import Task
+from snt_core.methods.wrapping import copied, opened, unwrapped
+
 Capture = Literal["input", "output"]
+Range = tuple[float, float]
+CLOSE = 1e-3  # how far two passes over one set of data may lie apart, as a share of a range
 
 
+@torch.inference_mode(False)
 def observe(
     model: nn.Module,
     layers: Iterable[str],
-    images: Tensor,
+    data: Any,
     see: Callable[[str, Tensor], None],
     *,
+    task: Task | None = None,
     capture: Capture = "input",
     preprocess: Preprocess | None = None,
     batch_size: int = 128,
@@ -33,12 +39,14 @@ def observe(
     """Run a copy of the model in eval mode, without gradients or autocast, and show its layers.
 
     Args:
-        model: any model of one argument; it is left as it was.
+        model: any model; it is left as it was.
         layers: names as in ``model.named_modules()``.
-        images: N ..., shown to the model in chunks of ``batch_size``.
+        data: inputs N ... or a pair `(inputs, targets)`, shown to the model in chunks of
+            ``batch_size``; or a list of batches, or a DataLoader. Targets do not count.
         see: called with the layer's name and its tensor for each chunk, and once more for each
             further time that the model calls the layer; what it gets may change afterwards, so it
             must not be kept.
+        task: how the model is called on a batch (its ``forward``); the rest of it does not count.
         capture: ``"input"``, the layer's first argument, or ``"output"``.
         preprocess: applied to each chunk on the model's device, e.g. uint8 to normalised floats.
 
@@ -47,25 +55,39 @@ def observe(
     """
     if capture not in ("input", "output"):
         raise ValueError(f"capture '{capture}' is neither 'input' nor 'output'")
-    if batch_size < 1 or len(images) == 0:
-        raise ValueError(f"{len(images)} images, batch_size {batch_size}: neither may be 0")
-    model = copy.deepcopy(model).eval()  # its hooks go with it
+    inputs = Inputs(data, task, batch_size=batch_size, preprocess=preprocess)
+    model = copied(model)  # its hooks go with it
     modules = dict(model.named_modules(remove_duplicate=False))
     for name in dict.fromkeys(layers):
         if name not in modules:
             raise ValueError(f"the model has no layer '{name}'; see model.named_modules()")
+        layer = unwrapped(modules[name])
         if capture == "input":  # before the layer runs: it may work in place
-            modules[name].register_forward_pre_hook(_before(name, see))
+            layer.register_forward_pre_hook(_before(name, see), with_kwargs=True)
         else:
-            modules[name].register_forward_hook(_after(name, see))
-    device = next(model.parameters(), images).device  # the images' for a model without parameters
-    with torch.no_grad(), torch.autocast(device.type, enabled=False):
-        for chunk in images.split(batch_size):
-            model((preprocess or (lambda x: x))(chunk.to(device)))
+            layer.register_forward_hook(_after(name, see))
+    with torch.no_grad():
+        inputs.show(opened(model))
+
+
+def agree(first: Mapping[str, Range], second: Mapping[str, Range]) -> None:
+    """Raise ValueError where a second pass over the data spans other ranges than the first."""
+    for name, (low, high) in first.items():
+        below, above = second.get(name, (0.0, 0.0))
+        apart = max(abs(below - low), abs(above - high))
+        if apart > CLOSE * (high - low):
+            raise changed(
+                f"showed layer '{name}' values from {low:.6g} to {high:.6g}, then from "
+                f"{below:.6g} to {above:.6g}"
+            )
 
 
 def _before(name: str, see: Callable[[str, Tensor], None]) -> Callable:
-    return lambda module, args: see(name, _checked(name, args[0] if args else None))
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        passed = (*args, *kwargs.values())  # of a call layer(input=x) too
+        see(name, _checked(name, passed[0] if passed else None))
+
+    return before
 
 
 def _after(name: str, see: Callable[[str, Tensor], None]) -> Callable:

@@ -125,12 +125,17 @@ class Verdict:
 def judge(claim: str, *evidence: Selection) -> Verdict:
     """Return the verdict on `claim` from selections of its artefact, or of parts of it."""
     one_of("claim with a test", claim, claims())
-    artefact, tests = claims()[claim]
-    judged = tuple(
-        _judged(_blank(entry), tests[entry["id"]], evidence)
-        for entry in numbers.claims()[claim]["assertions"]
+    names = [entry["id"] for entry in numbers.claims()[claim]["assertions"]]
+    judged = tuple(judge_assertion(claim, name, *evidence) for name in names)
+    return Verdict(
+        id=claim, verdict=_together(judged), chapter=claims()[claim][0], assertions=judged
     )
-    return Verdict(id=claim, verdict=_together(judged), chapter=artefact, assertions=judged)
+
+
+def judge_assertion(claim: str, name: str, *evidence: Selection) -> Judged:
+    """Return the verdict on one assertion of `claim` alone, as :func:`judge` gives it."""
+    entries = {entry["id"]: entry for entry in numbers.claims()[claim]["assertions"]}
+    return _judged(_blank(entries[name]), claims()[claim][1][name], evidence)
 
 
 def scoreboard(store: Store) -> list[Verdict]:

@@ -126,7 +126,7 @@ def _memory(name: str, spec: Timing, facts: Facts, engine: Engine, fused: bool) 
     if engine.device == "cuda":
         return _growth(name, spec, facts, engine, fused)
     context = multiprocessing.get_context("forkserver")  # imports torch once for all contenders
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload([__name__, "torch._dynamo"])  # which an optimizer asks for
     with context.Pool(1, initializer=_be_brief) as pool:
         return pool.apply(_growth, (name, spec, facts, engine, fused))
 

@@ -12,7 +12,15 @@ from snt_core.paper import numbers
 from snt_core.paper.artefacts import artefacts, claims
 from snt_core.paper.profiles import PROFILES
 from snt_core.paper.selection import Selection
-from snt_core.paper.verdict import CONTRADICTED, INCONCLUSIVE, NOT_RUN, SUPPORTED, Judged, judge
+from snt_core.paper.verdict import (
+    CONTRADICTED,
+    INCONCLUSIVE,
+    NOT_RUN,
+    SUPPORTED,
+    Judged,
+    judge,
+    judge_assertion,
+)
 from tests.records import evidence, judged, without
 
 SEEDS = (0, 1, 2)
@@ -213,8 +221,14 @@ def stands_in(claim: str, name: str) -> bool:
 
 
 def one(claim: str, name: str, seeds=SEEDS, profile="cifar", **columns) -> Judged:
-    (found,) = (j for j in judged(claim, seeds, profile, **columns).assertions if j.id == name)
-    return found
+    return judge_assertion(claim, name, *evidence(claim, seeds, profile, **columns))
+
+
+def test_an_assertion_alone_is_judged_as_with_the_others():
+    together = judged("ptq-resnet20").assertions
+    assert len(together) > 1
+    made = evidence("ptq-resnet20")
+    assert together == tuple(judge_assertion("ptq-resnet20", j.id, *made) for j in together)
 
 
 def test_every_assertion_has_its_test_and_its_cases():
@@ -286,13 +300,11 @@ def test_an_assertion_asks_for_what_it_reads_and_no_more(claim, name):
         return
     made = evidence(claim, SEEDS, **columns)
     own = [without(m, lambda s: not test.speaks_of(s)) for m in made]
-    (found,) = (j for j in judge(claim, *own).assertions if j.id == name)
-    assert found == whole
+    assert judge_assertion(claim, name, *own) == whole
     part = next(m for m in made if dict(m.options) == dict(test.part))
     gone = next(s for s in part.specs if test.speaks_of(s) and s.net.seed == 2)
     less = [without(m, lambda s: s == gone) for m in made]
-    (found,) = (j for j in judge(claim, *less).assertions if j.id == name)
-    assert found.n == 2
+    assert judge_assertion(claim, name, *less).n == 2
 
 
 @pytest.mark.parametrize("claim", CASES)

@@ -23,11 +23,25 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from snt_core.methods.observe import Capture, Preprocess, observe
+from snt_core.methods.objective import Preprocess
+from snt_core.methods.observe import Capture, observe
+from snt_core.methods.task import Task
+from snt_core.methods.wrapping import unwrapped
+
+# layers whose channels are axis 1, and the last one
+FIRST = (
+    nn.modules.conv._ConvNd,
+    nn.modules.batchnorm._NormBase,
+    nn.GroupNorm,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+)
+LAST = (nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.Embedding)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +63,10 @@ class ChannelRanges:
 def channel_ranges(
     model: nn.Module,
     layers: Iterable[str],
-    images: Tensor,
+    data: Any,
     *,
+    task: Task | None = None,
+    axis: int | None = None,
     capture: Capture = "output",
     preprocess: Preprocess | None = None,
     batch_size: int = 128,
@@ -63,25 +79,31 @@ def channel_ranges(
     Args:
         model: left as it was.
         layers: names as in ``model.named_modules()``.
-        images: N C H W, in the model's dtype after ``preprocess``.
-        capture: the ``"output"`` of the layers or their ``"input"``. Channels are the last axis of
-            tokens (B N C) and axis 1 of anything else (B C, B C H W); so of the token mixing in an
-            MLP-Mixer, which reads B C N, the "channels" are the tokens.
+        data: inputs N C H W, a pair `(inputs, targets)`, a list of batches or a DataLoader.
+        task: how the model is called on a batch (its ``forward``).
+        axis: where channels lie, if that is known better than here: the last axis for linear
+            layers and layer norms, axis 1 for convolutions, batch, group and instance norms. For
+            other modules it is the last of three axes (tokens B N C), and axis 1 of any other
+            number (B C, B C H W), save where a linear layer or layer norm within the module has the
+            length of the last axis and no convolution that of axis 1 (B H W C, as in Swin). So of
+            the token mixing in an MLP-Mixer, which reads B C N, the "channels" are the tokens.
+        capture: the ``"output"`` of the layers or their ``"input"``.
         batch_size: images in a chunk; changes memory and speed only.
 
     Raises:
         ValueError: a layer is unknown, takes no part, or passes something else than finite tensors.
     """
-    layers = list(layers)
+    layers, model = list(layers), unwrapped(model)
+    modules = dict(model.named_modules(remove_duplicate=False))
     seen: dict[str, _Moments] = {}
 
     def see(name: str, x: Tensor) -> None:
-        part = _moments(_by_channel(name, x))
-        seen[name] = _merged(seen[name], part) if name in seen else part
+        if x.numel():
+            part = _moments(_by_channel(name, modules[name], x, axis))
+            seen[name] = _merged(seen[name], part) if name in seen else part
 
-    observe(
-        model, layers, images, see, capture=capture, preprocess=preprocess, batch_size=batch_size
-    )
+    options: dict[str, Any] = {"preprocess": preprocess, "batch_size": batch_size}
+    observe(model, layers, data, see, task=task, capture=capture, **options)
     for name in layers:
         if name not in seen:
             raise ValueError(f"layer '{name}' took no part in the forward pass")
@@ -112,11 +134,34 @@ class _Moments:
     high: Tensor
 
 
-def _by_channel(name: str, x: Tensor) -> Tensor:
+def _by_channel(name: str, layer: nn.Module, x: Tensor, axis: int | None) -> Tensor:
     """Return a layer's tensor as values x channels, float64."""
     if x.ndim < 2:
         raise ValueError(f"layer '{name}' passes the shape {tuple(x.shape)}, without channels")
-    return x.double().movedim(-1 if x.ndim == 3 else 1, -1).flatten(0, -2)
+    if x.is_complex():
+        raise ValueError(f"layer '{name}' passes complex numbers, which have no range")
+    axis = _channel_axis(layer, x) if axis is None else axis
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"axis {axis} is not one of layer '{name}', shape {tuple(x.shape)}")
+    return x.double().movedim(axis, -1).flatten(0, -2)
+
+
+def _channel_axis(layer: nn.Module, x: Tensor) -> int:
+    if isinstance(layer, FIRST):
+        return 1
+    if isinstance(layer, LAST) or x.ndim == 3:
+        return -1
+    last = {w for m in layer.modules() if (w := _width(m, LAST)) is not None}
+    first = {w for m in layer.modules() if (w := _width(m, FIRST)) is not None}
+    return -1 if x.shape[-1] in last and x.shape[1] not in first else 1
+
+
+def _width(layer: nn.Module, kinds: tuple[type, ...]) -> int | None:
+    """Return the channels of a layer of some kinds: its weight's length along its outputs."""
+    if isinstance(layer, nn.LayerNorm):
+        return layer.normalized_shape[-1] if nn.LayerNorm in kinds else None
+    weight = getattr(layer, "weight", None) if isinstance(layer, kinds) else None
+    return weight.shape[0] if isinstance(weight, Tensor) and weight.ndim else None
 
 
 def _moments(x: Tensor) -> _Moments:

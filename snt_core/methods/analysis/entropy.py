@@ -25,14 +25,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from snt_core.methods.compress import quantize
-from snt_core.methods.compress.ranges import Range, affine
-from snt_core.methods.compressible import Layer, layers
-from snt_core.methods.observe import Preprocess, observe
+from snt_core.methods.compress.ranges import affine, widened
+from snt_core.methods.compressible import Layer, layers, outputs_of
+from snt_core.methods.objective import Preprocess
+from snt_core.methods.observe import Range, agree, observe
+from snt_core.methods.task import Task
+from snt_core.methods.wrapping import unwrapped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,49 +82,57 @@ def weight_entropy(
         ValueError: no such layer, weights not finite, or ``weight_bits`` outside 2..8.
     """
     levels, counts = _levels(weight_bits), {}
+    model = unwrapped(model)
     for name, module in _layers(model).items():
-        codes, _ = quantize.codes(module.weight, weight_bits, per_channel)
+        codes, _ = quantize.codes(module.weight, weight_bits, per_channel, outputs_of(module))
         counts[name] = (codes.long().flatten() + levels // 2).bincount(minlength=levels)
     return _summary(counts)
 
 
 def activation_entropy(
     model: nn.Module,
-    images: Tensor,
+    data: Any,
     act_bits: int = 4,
     *,
+    task: Task | None = None,
     preprocess: Preprocess | None = None,
     batch_size: int = 128,
 ) -> CodeEntropy:
     """Return the entropy of the codes of what each convolution and linear layer reads.
 
-    The model runs in eval mode. Two passes over the images, one for the ranges and one for the
-    histograms, so that memory does not grow with them. Layers that the model does not call are left
+    The model runs in eval mode. Two passes over the data, one for the ranges and one for the
+    histograms, so that memory does not grow with it. Layers that the model does not call are left
     out.
 
     Args:
         model: left as it was.
-        images: N C H W, in the model's dtype after ``preprocess``.
+        data: inputs N C H W, a pair `(inputs, targets)`, a list of batches or a DataLoader.
         act_bits: 2 to 8.
+        task: how the model is called on a batch (its ``forward``).
+        preprocess: applied to each chunk on the model's device, e.g. uint8 to normalised floats.
         batch_size: images in a chunk; changes memory and speed only.
 
     Raises:
-        ValueError: no such layer, values not finite, no image, or ``act_bits`` outside 2..8.
+        ValueError: no such layer, values not finite, no image, data that changes from pass to
+            pass, or ``act_bits`` outside 2..8.
     """
+    model = unwrapped(model)
     levels, names = _levels(act_bits), list(_layers(model))
     ranges: dict[str, Range] = {}
+    again: dict[str, Range] = {}
     counts: dict[str, Tensor] = {}
 
     def widen(name: str, x: Tensor) -> None:
-        low, high = ranges.get(name, (0.0, 0.0))
-        ranges[name] = min(low, x.min().item()), max(high, x.max().item())
+        ranges[name] = widened(ranges.get(name), x)
 
     def count(name: str, x: Tensor) -> None:
+        again[name] = widened(again.get(name), x)
         codes = _affine_codes(x, ranges[name], act_bits)
         counts[name] = counts.get(name, 0) + codes.flatten().bincount(minlength=levels)
 
     for see in (widen, count):
-        observe(model, names, images, see, preprocess=preprocess, batch_size=batch_size)
+        observe(model, names, data, see, task=task, preprocess=preprocess, batch_size=batch_size)
+    agree(ranges, again)
     return _summary(counts)
 
 

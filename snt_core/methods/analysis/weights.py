@@ -5,6 +5,7 @@ Works on any matrix, and on any timm ``VisionTransformer``::
     from snt_core.methods.analysis.weights import block_spectra, share_at
     from snt_core.methods.analysis.weights import effective_rank, explained_variance
 
+    explained_variance(my_model.up)  # a layer knows where its outputs lie
     curve = explained_variance(my_model.fc.weight)  # curve[k - 1]: share of the first k
     print(effective_rank(my_model.fc.weight))  # between 1 and min(weight.shape)
     ffn = block_spectra(my_vit)["ffn"].mean(0)  # over all blocks, as in the paper
@@ -24,19 +25,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snt_core.methods.compressible import outputs_of, weight_names
+from snt_core.methods.folding import plain
 
-def explained_variance(weight: Tensor) -> Tensor:
+
+def explained_variance(weight: Tensor | nn.Module) -> Tensor:
     """Return the share of the variance that the first 1, 2, ... principal components hold.
 
     Args:
         weight: R C, rows the samples and columns the features; further axes count as features, so
-            that a convolution's filters are the samples.
+            that a convolution's filters are the samples. Or a layer, whose outputs are the samples
+            wherever they lie: on axis 1 in a transposed convolution, whose groups' outputs follow
+            each other. A weight that a layer computes (weight normalisation) is taken as it is
+            used.
 
     Returns:
         min(R, C) cumulative shares (float64, on the CPU), rising to 1.
 
     Raises:
-        ValueError: fewer than two axes, not finite, or rows that are all equal.
+        ValueError: fewer than two axes, not finite, rows that are all equal, or a module that has
+            not one weight.
     """
     rows = _matrix(weight)
     if (rows == rows[0]).all():
@@ -46,7 +54,7 @@ def explained_variance(weight: Tensor) -> Tensor:
     return total / total[-1]
 
 
-def effective_rank(weight: Tensor) -> float:
+def effective_rank(weight: Tensor | nn.Module) -> float:
     r"""Return the effective rank: how many singular values really count.
 
     That of Roy and Vetterli (EUSIPCO 2007), :math:`\exp(-\sum_i p_i \ln p_i)` with
@@ -108,7 +116,15 @@ def _block_curves(index: int, block: Any) -> dict[str, Tensor]:
     return {**curves, "ffn": (curves["fc1"] + curves["fc2"]) / 2}
 
 
-def _matrix(weight: Tensor) -> Tensor:
+def _matrix(weight: Tensor | nn.Module) -> Tensor:
+    if isinstance(weight, nn.Module):
+        names = weight_names(layer := plain(weight))
+        if len(names) != 1:
+            kind = type(layer).__name__
+            raise ValueError(f"{kind} has {len(names)} weights of its own: give one as a tensor")
+        weight = outputs_of(layer).rows(getattr(layer, names[0]).detach())
+    if weight.is_complex() or weight.is_meta:
+        raise ValueError(f"weight of {weight.dtype} on {weight.device}: need real numbers")
     if weight.ndim < 2 or not weight.isfinite().all():
         raise ValueError(f"weight of shape {tuple(weight.shape)}: need two axes, all finite")
     return weight.detach().double().cpu().flatten(1)

@@ -55,16 +55,19 @@ from snt_core.methods.compress.ranges import (
     least_error,
     quantiles,
 )
-from snt_core.methods.observe import Preprocess
+from snt_core.methods.objective import Preprocess
+from snt_core.methods.task import Task
+from snt_core.methods.wrapping import unwrapped
 
 Observer = Literal["minmax", "percentile", "mse"]
 
 
 def calibrate(
     model: nn.Module,
-    images: Tensor,
+    data: Any,
     act_bits: int,
     *,
+    task: Task | None = None,
     observer: Observer = "minmax",
     percentile: float = 99.99,
     batch_size: int = 128,
@@ -73,9 +76,11 @@ def calibrate(
     """Return a copy of the model that quantizes its activations; the weights stay as they are.
 
     Args:
-        model: any model of one argument; it is left as it was.
-        images: N C H W, in the model's dtype after ``preprocess``; some hundred are enough.
+        model: any model; it is left as it was.
+        data: inputs N C H W, a pair `(inputs, targets)`, a list of batches or a DataLoader; some
+            hundred images are enough. Targets do not count.
         act_bits: 2 to 8.
+        task: how the model is called on a batch (its ``forward``).
         observer: see above.
         percentile: of ``observer="percentile"``, above 50 and up to 100.
         batch_size: images in a chunk; changes memory and speed only.
@@ -90,10 +95,11 @@ def calibrate(
         raise ValueError(f"observer '{observer}' is none of 'minmax', 'percentile', 'mse'")
     if not 50 < percentile <= 100:
         raise ValueError(f"percentile {percentile} is outside (50, 100]")
-    chunks = {"batch_size": batch_size, "preprocess": preprocess}
-    ranges = extremes(model, images, **chunks)
+    model = unwrapped(model)
+    chunks: dict[str, Any] = {"task": task, "batch_size": batch_size, "preprocess": preprocess}
+    ranges = extremes(model, data, **chunks)
     if observer != "minmax":
-        counts = histograms(model, images, ranges, **chunks)
+        counts = histograms(model, data, ranges, **chunks)
     model = copy.deepcopy(model)
     for name, ends in ranges.items():
         if observer == "percentile":
@@ -106,7 +112,7 @@ def calibrate(
 
 def fake_quantize_static(
     model: nn.Module,
-    images: Tensor,
+    data: Any,
     *,
     weight_bits: int,
     act_bits: int,
@@ -123,20 +129,20 @@ def fake_quantize_static(
     Args:
         weight_bits: 2 to 8.
         per_channel: a scale for each output channel of a weight instead of one in all.
-        calibration: ``observer``, ``percentile``, ``batch_size``, ``preprocess`` of
+        calibration: ``task``, ``observer``, ``percentile``, ``batch_size``, ``preprocess`` of
             :func:`calibrate`.
 
     Raises:
         ValueError: as :func:`calibrate`, or ``weight_bits`` is outside 2..8.
     """
     checked_bits("weight_bits", weight_bits)
-    model = calibrate(model, images, act_bits, **calibration)
+    model = calibrate(model, data, act_bits, **calibration)
     return fake_quantize_weights(model, weight_bits, per_channel=per_channel)
 
 
 def quantize_static(
     model: nn.Module,
-    images: Tensor,
+    data: Any,
     *,
     weight_bits: int,
     act_bits: int,
@@ -148,9 +154,7 @@ def quantize_static(
     Arguments and errors are those of :func:`fake_quantize_static`.
     """
     bits = {"weight_bits": weight_bits, "act_bits": act_bits}
-    return freeze(
-        fake_quantize_static(model, images, **bits, per_channel=per_channel, **calibration)
-    )
+    return freeze(fake_quantize_static(model, data, **bits, per_channel=per_channel, **calibration))
 
 
 class ActQuantizer(nn.Module):

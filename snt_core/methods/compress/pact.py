@@ -31,27 +31,28 @@ quantized by :class:`snt_core.methods.compress.quantize.FakeQuantize`.
 
 from __future__ import annotations
 
-import copy
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from snt_core.methods.compress.activations import attach, fake_quantize
-from snt_core.methods.compress.quantize import FakeQuantize, checked_bits
+from snt_core.methods.compress.quantize import checked_bits, round_weights, roundable
 from snt_core.methods.compress.ranges import Range, extremes, histograms, least_error
-from snt_core.methods.compressible import LAYERS
-from snt_core.methods.observe import Preprocess
+from snt_core.methods.compressible import full_names
+from snt_core.methods.objective import Preprocess
+from snt_core.methods.task import Task
+from snt_core.methods.wrapping import unwrapped
 
 Form = Literal["symmetric", "affine"]
 
 
 def prepare_qat(
     model: nn.Module,
-    images: Tensor,
+    data: Any,
     *,
+    task: Task | None = None,
     weight_bits: int,
     act_bits: int,
     edge_bits: int = 8,
@@ -68,8 +69,10 @@ def prepare_qat(
     inputs.
 
     Args:
-        model: any model of one argument, trained in floats; it is left as it was.
-        images: N C H W for calibration, in the model's dtype after ``preprocess``.
+        model: any model, trained in floats; it is left as it was.
+        data: for calibration: inputs N C H W, a pair `(inputs, targets)`, a list of batches or a
+            DataLoader. Targets do not count.
+        task: how the model is called on a batch (its ``forward``).
         weight_bits: 2 to 8.
         act_bits: 2 to 8.
         edge_bits: 2 to 8, for both in the two layers that images reach first and last.
@@ -78,26 +81,32 @@ def prepare_qat(
         preprocess: applied to each chunk on the model's device, e.g. uint8 to normalised floats.
 
     Raises:
-        ValueError: bits are outside 2..8, no image, an activation is not finite, the model has no
-            convolution or linear layer, or quantizes its activations already.
+        ValueError: bits are outside 2..8, no image, an activation or a weight is not finite, the
+            model has no convolution or linear layer, quantizes activations or weights already, or
+            has weights in no float format.
     """
     bits = {"weight_bits": weight_bits, "act_bits": act_bits, "edge_bits": edge_bits}
     for name, value in bits.items():
         checked_bits(name, value)
-    chunks = {"batch_size": batch_size, "preprocess": preprocess}
-    ranges = extremes(model, images, **chunks)
-    counts = histograms(model, images, ranges, **chunks)
+    model = unwrapped(model)
+    for name, module in model.named_modules():
+        if hasattr(module, "act_quantizer"):
+            raise ValueError(f"layer '{name}' quantizes its input already: give the float model")
+    student = roundable(model)
+    chunks: dict[str, Any] = {"task": task, "batch_size": batch_size, "preprocess": preprocess}
+    ranges = extremes(student, data, **chunks)
+    counts = histograms(student, data, ranges, **chunks)
     edges = {next(iter(ranges)), next(reversed(ranges))}  # ranges are in the order of the pass
-    model = copy.deepcopy(model)
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, LAYERS)}
-    for name, layer in layers.items():
-        if name in ranges:
-            width = edge_bits if name in edges else act_bits
-            clip = partial(PACT, width, ranges[name], form=form)
-            attach(layer, least_error(counts[name], ranges[name], clip))
-        quantizer = FakeQuantize(edge_bits if name in edges else weight_bits, per_channel=False)
-        parametrize.register_parametrization(layer, "weight", quantizer)
-    return model
+    for name in ranges:
+        clip = partial(PACT, edge_bits if name in edges else act_bits, ranges[name], form=form)
+        attach(student.get_submodule(name), least_error(counts[name], ranges[name], clip))
+    # of every weight, those in attention and recurrent layers too
+    wanted = {
+        site: edge_bits if name.rpartition(".")[0] in edges else weight_bits
+        for site, name in full_names(student).items()
+    }
+    round_weights(student, list(wanted), list(wanted.values()))
+    return student
 
 
 class PACT(nn.Module):

@@ -24,22 +24,35 @@ Carbin, 2019, arXiv:1803.03635): one threshold for all layers. Works on any mode
     for level, pruned in prune_iterative(my_model, (0.3, 0.6, 0.9), finetune):
         print(level, accuracy(pruned))
 
-Only weights of convolutions and linear layers count and are pruned, first and last layer included;
-biases and normalisation are not, nor is the packed ``in_proj_weight`` of ``nn.MultiheadAttention``.
-``sparsity`` is the pruned share, in [0, 1].
+Weights of convolutions, linear, attention and recurrent layers count and are pruned, first and last
+layer included; biases, normalisation and embeddings are not
+(:func:`~snt_core.methods.coverage.coverage` lists all by name). Where a layer computes its weight
+(weight or spectral normalisation, a mask of ``torch.nn.utils.prune``), the computed one counts, and
+is a plain weight in what is returned. ``sparsity`` is the pruned share, in [0, 1].
 """
 
 from __future__ import annotations
 
-import copy
+import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import torch
-from torch import BoolTensor, Tensor, nn
-from torch.nn.utils import parametrize
+from torch import BoolTensor, nn
 
-from snt_core.methods.compressible import LAYERS, Layer, prunable
+from snt_core.methods.compress.magnitude import smallest
+from snt_core.methods.compress.masking import Mask, compute_by, parametrized_by
+from snt_core.methods.compress.quantize import FakeQuantize
+from snt_core.methods.compressible import (
+    check_finite,
+    check_kinds,
+    full_names,
+    prunable,
+    sites,
+    standardised,
+)
+from snt_core.methods.coverage import mark
+from snt_core.methods.folding import copied, effective, fold, plain
+from snt_core.methods.wrapping import unwrapped
 
 RAMP = 0.5  # share of a round in which weights go; the rest of it only trains
 UPDATES = 20  # how often they go in that time
@@ -53,30 +66,19 @@ def magnitude_masks(model: nn.Module, sparsity: float) -> dict[str, BoolTensor]:
     higher one.
 
     Returns:
-        For each name of :func:`prunable` a mask of the weight's shape, True = kept.
+        For each weight, by its name in the pruned model, a mask of its shape, True = kept.
 
     Raises:
-        ValueError: ``sparsity`` is outside [0, 1], or the model has no such weights.
+        ValueError: ``sparsity`` is outside [0, 1], the model has no such weights, or one of them is
+            not finite, not in a float format, on the meta device, not initialised or rounded in
+            each pass (:func:`~snt_core.methods.compress.quantize.fake_quantize_weights`).
     """
-    if not 0 <= sparsity <= 1:
-        raise ValueError(
-            f"sparsity {sparsity} is outside [0, 1]: it is the share of pruned weights"
-        )
-    weights = prunable(model)
-    if not weights:
-        raise ValueError("the model has no convolution or linear layer to prune")
-    return dict(zip(weights, _largest(weights.values(), sparsity), strict=True))
-
-
-def _largest(weights: Iterable[Tensor], sparsity: float) -> list[BoolTensor]:
-    """Return a mask of what stays for each weight; the smallest of all together go."""
-    weights = list(weights)
-    magnitudes = torch.cat([w.detach().abs().flatten() for w in weights])
-    kept = torch.ones_like(magnitudes, dtype=torch.bool)
-    # not by a threshold: equal magnitudes would all stay or go, and the count would be missed
-    kept[magnitudes.argsort(stable=True)[: round(sparsity * len(kept))]] = False
-    pieces = kept.split([w.numel() for w in weights])
-    return [mask.view_as(w) for w, mask in zip(weights, pieces, strict=True)]
+    check_sparsity(sparsity)
+    check_prunable(model)
+    weights = prunable(plain(model))
+    check_finite(weights)
+    [masks] = smallest(weights.values(), [sparsity])
+    return dict(zip(weights, masks, strict=True))
 
 
 def prune_magnitude(model: nn.Module, sparsity: float) -> nn.Module:
@@ -85,25 +87,97 @@ def prune_magnitude(model: nn.Module, sparsity: float) -> nn.Module:
     Raises:
         ValueError: as :func:`magnitude_masks`.
     """
-    pruned = copy.deepcopy(model)
-    weights = prunable(pruned)
-    with torch.no_grad():
-        for name, mask in magnitude_masks(model, sparsity).items():
-            weights[name].masked_fill_(~mask, 0)
+    [(_, pruned)] = prune_sweep(model, [sparsity])
     return pruned
 
 
+def prune_sweep(model: nn.Module, sparsities: Iterable[float]) -> Iterator[tuple[float, nn.Module]]:
+    """Yield each sparsity and what :func:`prune_magnitude` returns for it, sorting only once.
+
+    Example::
+
+        for level, pruned in prune_sweep(my_model, (0.3, 0.5, 0.7)):
+            print(level, accuracy(pruned))
+
+    Raises:
+        ValueError: as :func:`magnitude_masks`, at the first model.
+    """
+    sparsities = list(sparsities)
+    for level in sparsities:
+        check_sparsity(level)
+    check_prunable(model)
+    model = plain(model)
+    weights = prunable(model)
+    check_finite(weights)
+    for level, masks in zip(sparsities, smallest(weights.values(), sparsities), strict=True):
+        pruned = copied(model)
+        with torch.no_grad():
+            for weight, kept in zip(prunable(pruned).values(), masks, strict=True):
+                weight.masked_fill_(~kept, 0)
+        mark_pruned(pruned, level)
+        yield level, pruned
+
+
 def sparsity(model: nn.Module) -> float:
-    """Return the share of exact zeros among the weights of :func:`prunable`, in [0, 1].
+    """Return the share of exact zeros among all weights that pruning acts on, in [0, 1].
+
+    Weights count as the layers use them, behind masks, normalisation and rounding.
 
     Raises:
         ValueError: the model has no such weights.
     """
-    weights = prunable(model).values()
-    if not weights:
-        raise ValueError("the model has no convolution or linear layer to prune")
-    zeros = sum(int((w == 0).sum()) for w in weights)
-    return zeros / sum(w.numel() for w in weights)
+    check_kinds(model := unwrapped(model))
+    weights = prunable(plain(model)).values()
+    total = sum(w.numel() for w in weights)
+    return sum(int((w == 0).sum()) for w in weights) / max(1, total)
+
+
+def check_sparsity(sparsity: float) -> None:
+    """Refuse a sparsity outside [0, 1].
+
+    Raises:
+        ValueError: it is.
+    """
+    if not 0 <= sparsity <= 1:
+        raise ValueError(
+            f"sparsity {sparsity} is outside [0, 1]: it is the share of pruned weights"
+        )
+
+
+def check_prunable(model: nn.Module) -> None:
+    """Refuse what cannot be pruned, by name and before any work.
+
+    Raises:
+        ValueError: as :func:`~snt_core.methods.compressible.check_kinds`, or weights are rounded in
+            each pass.
+    """
+    check_kinds(model := unwrapped(model))
+    for site, name in full_names(model).items():
+        if parametrized_by(*site, FakeQuantize):
+            raise ValueError(
+                f"weight '{name}' is rounded in each pass:"
+                " prune before fake_quantize_weights, or after freeze"
+            )
+        check_zeros_stay(site[0], name)
+
+
+def check_zeros_stay(module: nn.Module, name: str) -> None:
+    """Refuse layers in which a pruned weight would not stay zero.
+
+    Raises:
+        ValueError: the layer standardises its weight.
+    """
+    if kind := standardised(module):
+        raise ValueError(
+            f"weight '{name}' is standardised by {kind} in each pass, so that pruned weights would"
+            " not stay zero: replace the layer by a plain one that holds the standardised weight"
+        )
+
+
+def mark_pruned(model: nn.Module, level: float) -> None:
+    """Leave on the layers what :func:`~snt_core.methods.coverage.coverage` reads."""
+    for module, name in sites(model):
+        mark(module, name, sparsity=level)
 
 
 def exponential_sparsity(start: float, end: float, share: float) -> float:
@@ -131,7 +205,8 @@ def prune_iterative(
         sparsities: targets in rising order.
         finetune: ``finetune(model, after_step)`` trains ``model`` in place and calls
             ``after_step(share)`` after every step, ``share`` of its steps being done, up to 1. The
-            masks are buffers of the model, so they are in its state dict.
+            masks are buffers of the model, so they are in its state dict. Weights that the model
+            computes, by weight normalisation say, are plain ones in it.
 
     Yields:
         Each target and a plain copy of the model at it.
@@ -139,32 +214,23 @@ def prune_iterative(
     Raises:
         ValueError: as :func:`magnitude_masks`, or ``sparsities`` do not rise.
     """
-    student = copy.deepcopy(model)
+    check_prunable(model)
+    model = fold(copied(unwrapped(model)))
+    check_finite(prunable(model))
+    student = copied(model)
     level = sparsity(student)
-    if len(_layers(student)) != len(prunable(student)):
+    if len(sites(student)) != len(prunable(student)):
         raise ValueError("two layers of the model share a weight; give each its own")
-    for layer in _layers(student):
-        parametrize.register_parametrization(layer, "weight", Mask(layer.weight))
+    for module, name in sites(student):
+        compute_by(module, name, Mask(getattr(module, name)))
     for target in sparsities:
         if target < level:
             raise ValueError(f"sparsity {target} comes after {level}: give them in rising order")
         finetune(student, _Ramp(student, level, target))
         pruned = _plain(student, model)
+        mark_pruned(pruned, target)
         yield target, pruned
         level = sparsity(pruned)  # as counted, which is what a later start from here would find
-
-
-class Mask(nn.Module):
-    """A parametrization that lets weights through, save those that are zero at first or pruned."""
-
-    kept: Tensor
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("kept", weight.detach() != 0)
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return weight * self.kept
 
 
 class _Ramp:
@@ -184,28 +250,24 @@ class _Ramp:
 
 def _mask(model: nn.Module, level: float) -> None:
     """Prune a masked model further, in place."""
-    layers = _layers(model)
+    found = sites(model)
     # the weights as masked: a pruned one is 0, the smallest there is, and so stays away
-    for layer, kept in zip(layers, _largest([m.weight for m in layers], level), strict=True):
-        parametrizations: Any = layer.parametrizations
-        parametrizations.weight[0].kept.copy_(kept)
-
-
-def _layers(model: nn.Module) -> list[Layer]:
-    return [module for module in model.modules() if isinstance(module, LAYERS)]
+    [masks] = smallest([effective(m, name) for m, name in found], [level])
+    for (module, name), kept in zip(found, masks, strict=True):
+        parametrized_by(module, name, Mask).kept.copy_(kept)
 
 
 def _plain(masked: nn.Module, like: nn.Module) -> nn.Module:
     """Return a copy of a masked model in the form of `like`, its pruned weights zero."""
-    plain = copy.deepcopy(like)
-    names = {
-        key.replace(".parametrizations.weight.original", ".weight"): key
-        for key in masked.state_dict()
-        if not key.endswith(".parametrizations.weight.0.kept")
-    }
+    plain = copied(like)
     state = masked.state_dict()  # of weights it has those before the mask; they are masked below
+    names = {
+        re.sub(r"(^|\.)parametrizations\.(\w+)\.original$", r"\1\2", key): key
+        for key in state
+        if not re.search(r"(^|\.)parametrizations\.\w+\.0\.kept$", key)
+    }
     plain.load_state_dict({name: state[key] for name, key in names.items()})
     with torch.no_grad():
-        for mine, theirs in zip(_layers(plain), _layers(masked), strict=True):
-            mine.weight.copy_(theirs.weight)
+        for (mine, name), (theirs, _) in zip(sites(plain), sites(masked), strict=True):
+            getattr(mine, name).copy_(getattr(theirs, name))
     return plain

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from snt_core.methods.compressible import LAYERS
-from snt_core.methods.observe import observe
+from snt_core.methods.observe import Range, agree, observe
+from snt_core.methods.wrapping import unwrapped
 
-Range = tuple[float, float]
 BINS = 2**16  # 256 for each step of 8 bits, so that errors of close ranges differ
 SHRINK = [percent / 100 for percent in range(100, 0, -1)]
 
@@ -36,13 +36,15 @@ def affine(ends: Range, act_bits: int) -> tuple[float, int]:
     return scale, round(-low / scale)
 
 
-def extremes(model: nn.Module, images: Tensor, **chunks: Any) -> dict[str, Range]:
+def extremes(model: nn.Module, data: Any, **chunks: Any) -> dict[str, Range]:
     """Return the smallest and largest input of each convolution and linear layer.
 
     The range is widened to contain 0.
 
     Args:
-        chunks: ``batch_size`` and ``preprocess`` of :func:`~snt_core.methods.observe.observe`.
+        data: inputs N ..., a pair `(inputs, targets)`, a list of batches or a DataLoader.
+        chunks: ``task``, ``batch_size`` and ``preprocess`` of
+            :func:`~snt_core.methods.observe.observe`.
 
     Returns:
         The range by the layer's name, in the order in which images first reach the layers.
@@ -51,35 +53,53 @@ def extremes(model: nn.Module, images: Tensor, **chunks: Any) -> dict[str, Range
         ValueError: no image, an input is not finite, or images reach no such layer.
     """
     found: dict[str, Range] = {}
+    model = unwrapped(model)
 
     def see(name: str, x: Tensor) -> None:
-        low, high = found.get(name, (0.0, 0.0))
-        found[name] = min(low, x.min().item()), max(high, x.max().item())
+        found[name] = widened(found.get(name), x)
 
     names = [name for name, module in model.named_modules() if isinstance(module, LAYERS)]
-    observe(model, names, images, see, **chunks)
+    observe(model, names, data, see, **chunks)
     if not found:
         raise ValueError("the images reach no convolution or linear layer of the model")
     return found
 
 
 def histograms(
-    model: nn.Module, images: Tensor, ranges: dict[str, Range], **chunks: Any
+    model: nn.Module, data: Any, ranges: dict[str, Range], **chunks: Any
 ) -> dict[str, Tensor]:
     """Return how many inputs of each layer fall in each of ``BINS`` equal bins of its range.
 
     Counts are float64, of the shape ``BINS``, under the layers' names.
+
+    Raises:
+        ValueError: the inputs span other ranges than ``ranges``, those of a pass before: the data
+            changes from pass to pass.
     """
     counts: dict[str, Tensor] = {}
+    spanned: dict[str, Range] = {}
 
     def see(name: str, x: Tensor) -> None:
+        low, high = ranges[name]
+        spanned[name] = ends = widened(spanned.get(name), x)
+        outside = ends[0] < low or ends[1] > high  # by rounding, or the data has changed
         # in pieces, since histc counts in float32 and stands still at 2**24
         for piece in x.float().flatten().split(2**22):
-            found = torch.histc(piece, BINS, *ranges[name]).double()
-            counts[name] = counts[name] + found if name in counts else found
+            # histc leaves out what lies outside
+            found = torch.histc(piece.clamp(low, high) if outside else piece, BINS, low, high)
+            counts[name] = counts[name] + found.double() if name in counts else found.double()
 
-    observe(model, ranges, images, see, **chunks)
+    observe(model, ranges, data, see, **chunks)
+    agree(ranges, spanned)
     return counts
+
+
+def widened(ends: Range | None, x: Tensor) -> Range:
+    """Return a range (at first only 0) widened to contain the values."""
+    low, high = ends or (0.0, 0.0)
+    if x.numel() == 0:
+        return low, high
+    return min(low, x.min().item()), max(high, x.max().item())
 
 
 def quantiles(counts: Tensor, ends: Range, share: float) -> Range:

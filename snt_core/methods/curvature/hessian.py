@@ -1,4 +1,4 @@
-r"""The Hessian of the mean cross-entropy as a linear map.
+r"""The Hessian of the mean loss as a linear map.
 
 :math:`Hv = \nabla_\theta (\nabla L \cdot v)`, exact. The slope
 :math:`\nabla L \cdot v` comes from forward mode where that is right: then Hv is 8 convolutions a
@@ -8,6 +8,11 @@ statistics: the gradient of their forward-mode rules takes the statistics for co
 ways are compared on two images, and double backward serves where they differ; on ViT and Mixer it
 is no slower.
 
+What has no second derivative in torch (hardsigmoid, fused attention, cuDNN's recurrent layers, our
+own one-pass kernels) is computed by operators that have one; anything else is named. A model in
+half precision is computed in float32, and one of several formats in the widest: the Hessian is that
+at the same weights, without the rounding of what stands between them.
+
 In bfloat16 weights and activations are rounded and sums are not. BatchNorm with running statistics
 is then a part of the convolution before it, where both stand in one ``nn.Sequential``: the rounded
 net is nearer to the exact one.
@@ -15,47 +20,49 @@ net is nearer to the exact one.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from functools import partial
-from typing import Literal, cast
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, jvp
+from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from snt_core.fast.fold import fold_with
-from snt_core.methods.observe import Preprocess
+from snt_core.methods.curvature.exact import (
+    Params,
+    Passes,
+    call_with,
+    exact_copy,
+    with_second_derivatives,
+)
+from snt_core.methods.feed import floats, leaves
+from snt_core.methods.objective import Objective
+from snt_core.methods.task import Task
 from snt_core.methods.transform import SNTActivation
 
 BNMode = Literal["eval", "train"]
-Params = dict[str, Tensor]
 Loss = Callable[[Params], Tensor]
 Slope = Callable[[Loss, Params, Params], tuple[Tensor, Tensor]]  # value, directional derivative
+WITHOUT_DERIVATIVE = ("derivative", "differentiate", "double backward", "require grad")
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
 class Hessian:
-    """The linear map v -> Hv of one model and one set of images."""
+    """The linear map v -> Hv of one model and one objective."""
 
     def __init__(
         self,
         model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        batch_size: int,
-        bn_mode: BNMode,
-        preprocess: Preprocess | None,
+        objective: Objective,
+        bn_mode: BNMode = "eval",
         dtype: torch.dtype | None = None,
     ) -> None:
         if bn_mode not in ("eval", "train"):
             raise ValueError(f"bn_mode '{bn_mode}' is neither 'eval' nor 'train'")
-        if batch_size < 1 or len(images) == 0 or len(images) != len(labels):
-            sizes = f"{len(images)} images, {len(labels)} labels, batch_size {batch_size}"
-            raise ValueError(f"{sizes}: need a label for each image, and none of the three 0")
-        self.model = copy.deepcopy(model).eval()
+        self.model = exact_copy(model)
         if bn_mode == "train":
             for module in self.model.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -69,12 +76,14 @@ class Hessian:
             raise ValueError("the model has no parameter with requires_grad=True")
         self.like = next(iter(self.params.values())).detach()
         self.size = sum(p.numel() for p in self.params.values())
-        self.images, self.labels, self.batch_size = images, labels, batch_size
-        self.preprocess = preprocess or (lambda x: x)
+        self.objective, self.passes = objective, Passes(self.like.dtype)
         self.dtype = self.like.dtype
-        self.slope = _forward_slope if self._forward_mode_is_right() else _reverse_slope
+        objective.examine(self.model, self.dtype)
+        self.replaced: Callable[[], AbstractContextManager[object]] = nullcontext
+        self.slope = self._slope()
         if dtype is not None:
             self.dtype = dtype
+            self.passes = Passes(dtype)
             wide = (_Folded, SNTActivation, *NORMS)  # these round by themselves
             kept = {
                 id(p) for m in self.model.modules() if isinstance(m, wide) for p in m.parameters()
@@ -85,60 +94,107 @@ class Hessian:
         """Return Hv, flat like v and in the parameters' dtype."""
         if vector.shape != (self.size,):
             raise ValueError(f"vector of shape {tuple(vector.shape)}, expected ({self.size},)")
+        total = self.objective.total
         loss, product = self.like.new_zeros(()), self.like.new_zeros(self.size)
-        for first in range(0, len(self.images), self.batch_size):
-            chunk = slice(first, first + self.batch_size)
-            target = self.labels[chunk].to(self.like.device)
-            share = partial(F.cross_entropy, target=target, reduction="sum")
-            part, row = self._product(share, self.images[chunk], vector, self.slope)
-            loss += part / len(self.images)
-            product += row / len(self.images)
+        exact = loss.double()  # of both, this one decides whether two passes agree
+        for batch, weight in self.objective.batches(self.like.device):
+            part, row = self._product(_share(self.objective, batch, weight), batch, vector)
+            loss += part / total
+            exact += part.double() / total
+            product += row / total
         if not (loss.isfinite() and product.isfinite().all()):
             raise ValueError(
-                f"loss {loss.item()} over {len(self.images)} images, or its Hessian product, is "
+                f"loss {loss.item()} over {total} images, or its Hessian product, is "
                 "not finite: has training diverged, or are the images not normalised?"
             )
+        self.passes.compare(exact.item())
         return product
 
     def _product(
-        self, objective: Callable[[Tensor], Tensor], x: Tensor, vector: Tensor, slope: Slope
+        self,
+        objective: Callable[[Any], Tensor],
+        batch: Any,
+        vector: Tensor,
+        slope: Slope | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return the value of objective(logits) on one chunk, and its Hessian times the vector."""
+        """Return the value of objective(output) on one batch, and its Hessian times the vector."""
         pieces = vector.to(self.like).split([p.numel() for p in self.params.values()])
         direction = {k: v.view_as(p) for (k, p), v in zip(self.params.items(), pieces, strict=True)}
         # fused attention has no second derivative; autocast would round what must be exact
         exact = torch.autocast(self.like.device.type, enabled=False)
-        with torch.enable_grad(), exact, sdpa_kernel(SDPBackend.MATH):
-            x = self.preprocess(x.to(self.like.device)).to(self.dtype)
+        with torch.enable_grad(), exact, sdpa_kernel(SDPBackend.MATH), self.replaced():
 
             def loss(params: Params) -> Tensor:
                 if self.dtype != self.like.dtype:
                     params = {
                         k: p.to(self.dtype) if k in self.rounded else p for k, p in params.items()
                     }
-                logits = functional_call(self.model, params, (x,))
-                return objective(logits.to(self.like.dtype))
+                return objective(floats(self._output(params, batch), self.like.dtype))
 
-            value, along = slope(loss, self.params, direction)
+            value, along = (slope or self.slope)(loss, self.params, direction)
             # parameters that the slope does not depend on get zeros
             rows = torch.autograd.grad(along, tuple(self.params.values()), materialize_grads=True)
         return value.detach(), torch.cat([row.reshape(-1) for row in rows])
 
-    def _forward_mode_is_right(self) -> bool:
-        """Whether both slopes give the same product, on two images."""
+    def _output(self, params: Params, batch: Any) -> Any:
+        def call(model: nn.Module) -> Any:
+            return self.objective.output(model, batch, self.dtype)
+
+        return call_with(self.model, params, call)
+
+    def _slope(self) -> Slope:
+        """Return the slope to use: forward mode where both give the same product on two samples."""
         vector = torch.randn(self.size, generator=torch.Generator().manual_seed(0))
+        batch, weight = next(self.objective.batches(self.like.device))
+        if self.objective.task == Task() and self.objective.pair is not None:
+            batch = tuple(x[:2] for x in batch)
+        # not the cross-entropy: its curvature vanishes where every image is fitted perfectly
+        probes: list[Callable[[Any], Tensor]] = [_squares]
+        if self.objective.task.loss_fn is not None:
+            probes.append(_share(self.objective, batch, weight))
 
-        def probe(slope: Slope) -> Tensor:
-            # not the cross-entropy: its curvature vanishes where every image is fitted perfectly
-            return self._product(lambda f: f.square().sum(), self.images[:2], vector, slope)[1]
+        def probe(slope: Slope) -> list[Tensor]:
+            return [self._product(f, batch, vector, slope)[1] for f in probes]
 
-        exact = probe(_reverse_slope)
         try:
-            error = probe(_forward_slope) - exact
+            exact = probe(_checked_slope)
+        except RuntimeError as first:
+            if not any(words in str(first) for words in WITHOUT_DERIVATIVE):
+                raise
+            self.replaced = with_second_derivatives
+            try:
+                exact = probe(_checked_slope)
+            except RuntimeError as error:
+                raise ValueError(_without_derivative(error)) from error
+        try:
+            found = probe(_forward_slope)
         except RuntimeError:  # an operation without a forward-mode rule
-            return False
+            return _reverse_slope
         # half of the digits: rounding stays far below it, a wrong rule errs by far more
-        return bool(error.norm() <= torch.finfo(exact.dtype).eps ** 0.5 * exact.norm())
+        close = torch.finfo(self.like.dtype).eps ** 0.5
+        same = all((f - e).norm() <= close * e.norm() for f, e in zip(found, exact))
+        return _forward_slope if same else _reverse_slope
+
+
+def _share(objective: Objective, batch: Any, weight: float) -> Callable[[Any], Tensor]:
+    return lambda output: objective.loss(output, batch, weight)
+
+
+def _squares(output: Any) -> Tensor:
+    found = [x.square().sum() for x in leaves(output) if x.is_floating_point()]
+    if not found:
+        raise ValueError("the model's output holds no floating-point tensor")
+    return torch.stack(found).sum() if len(found) > 1 else found[0]
+
+
+def _without_derivative(error: RuntimeError) -> str:
+    reason = str(error).splitlines()[0]
+    if "does not require grad" in reason:
+        return (
+            "the loss does not depend on the model's parameters: do forward and loss_fn use the "
+            "model and output that they are given, without detach or no_grad?"
+        )
+    return f"no second derivative of this model and loss: {type(error).__name__}: {reason}"
 
 
 def _forward_slope(loss: Loss, params: Params, direction: Params) -> tuple[Tensor, Tensor]:
@@ -152,6 +208,26 @@ def _reverse_slope(loss: Loss, params: Params, direction: Params) -> tuple[Tenso
     rows = torch.autograd.grad(value, inputs, create_graph=True, materialize_grads=True)
     along = sum((g * v).sum() for g, v in zip(rows, direction.values(), strict=True))
     return value, cast(Tensor, along)  # mypy: sum() of nothing would be 0
+
+
+def _checked_slope(loss: Loss, params: Params, direction: Params) -> tuple[Tensor, Tensor]:
+    """Return the reverse slope of functions that can be differentiated twice.
+
+    One marked as once differentiable is no error to `torch.autograd.grad`, which finds no path
+    through it to the parameters, and takes its second derivative for zero.
+    """
+    value, along = _reverse_slope(loss, params, direction)
+    seen, found = set(), [along.grad_fn]
+    while found:
+        node = found.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            if node.name().endswith("::Error"):
+                raise RuntimeError(
+                    "a function can be differentiated only once (once_differentiable)"
+                )
+            found += [child for child, _ in node.next_functions]
+    return value, along
 
 
 class _Folded(nn.Module):

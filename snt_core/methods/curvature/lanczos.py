@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
+
+RISK = 1e-3  # probability that a bound does not hold
 
 
 def lanczos(
@@ -42,7 +45,49 @@ def lanczos(
         values, vectors = torch.linalg.eigh(t[: k + 1, : k + 1])
         yield values, vectors, beta.item()
         # at rounding level the Krylov space is invariant, and a next vector would be noise
-        rounding = 10 * torch.finfo(start.dtype).eps * values.abs().max()
-        if beta <= rounding or k + 1 == start.numel():
+        if beta <= rounding(start, values) or k + 1 == start.numel():
             return
         basis.append(w / beta.to(w))
+
+
+def rounding(start: Tensor, values: Tensor) -> Tensor:
+    """Return the length below which what a product adds is rounding."""
+    return 10 * torch.finfo(start.dtype).eps * values.abs().max()
+
+
+class Bound:
+    r"""An upper bound of the largest eigenvalue from Lanczos' method with a random start.
+
+    It holds except with a probability of `RISK`; see
+    :mod:`snt_core.methods.curvature.lambda_max` for the reason.
+    """
+
+    def __init__(self, size: int) -> None:
+        # the start's share of the top eigenvector is below 1 / this with probability RISK
+        self.reach = math.log(math.sqrt(max(2 * size / math.pi, 1)) / RISK) if size > 1 else 0.0
+        self.lengths = 0.0  # sum of the logarithms of beta
+        self.value = math.inf
+
+    def add(self, values: Tensor, beta: float) -> float:
+        """Return the bound after one more product, which gave these Ritz values and this beta."""
+        top = values[-1].item()
+        if beta == 0:
+            self.value = min(self.value, top)
+            return self.value
+        self.lengths += math.log(beta)
+        goal = self.reach + self.lengths
+        # log q grows with the distance above the largest Ritz value: bisection
+        near, far = 0.0, max(beta, torch.finfo(torch.float64).tiny)
+        gaps = top - values
+        while (gaps + far).log().sum().item() < goal:
+            near, far = far, 2 * far
+        for _ in range(200):
+            middle = (near + far) / 2
+            if middle in (near, far):
+                break
+            if (gaps + middle).log().sum().item() < goal:
+                near = middle
+            else:
+                far = middle
+        self.value = min(self.value, top + far)
+        return self.value

@@ -8,8 +8,8 @@ of their largest weight. So the matching measure perturbs each filter by a share
     from snt_core.methods.curvature.lambda_max import lambda_max
     from snt_core.methods.curvature.scale_free import adaptive_sharpness, filter_scale
 
-    found = lambda_max(my_model, images, labels, scale=filter_scale(my_model))
-    adaptive_sharpness(my_model, images, labels, rho=0.5)
+    found = lambda_max(my_model, (images, labels), scale=filter_scale(my_model))
+    adaptive_sharpness(my_model, (images, labels), rho=0.5)
 
 With D the diagonal matrix of the filters' lengths (that of a filter for each of its weights, `|p|`
 for a parameter with one axis), the first is the largest eigenvalue of D H D. The second is the
@@ -19,71 +19,84 @@ sharpness that ASAM descends (Kwon et al., 2021, arXiv:2102.11600, eq. 6), with 
 
 from __future__ import annotations
 
-import copy
+import math
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snt_core.methods.observe import Preprocess
+from snt_core.methods.compressible import FIRST_AXIS, outputs_by_name
+from snt_core.methods.curvature.exact import exact_copy
+from snt_core.methods.objective import Objective, Preprocess
+from snt_core.methods.task import Task
+from snt_core.methods.wrapping import unwrapped
 
 
 def filter_scale(model: nn.Module) -> Tensor:
     """Return D: for each trainable parameter, flat, the length of the filter that it belongs to.
 
-    A filter is what belongs to one index of a weight's first axis (an output). A parameter with one
-    axis, such as a bias, is its own filter.
+    A filter is what belongs to one output: one index of a weight's first axis, of the second in a
+    transposed convolution (group by group). A parameter with one axis, such as a bias, is its own
+    filter. In float32 for half-precision parameters, whose squares would overflow.
     """
+    where = outputs_by_name(model := unwrapped(model))
     pieces = []
-    for p in model.parameters():
+    for name, p in model.named_parameters():
         if p.requires_grad:
-            w = p.detach()
-            lengths = w.abs() if w.ndim < 2 else w.flatten(1).norm(dim=1)
-            shape = [-1] + [1] * (w.ndim - 1) if w.ndim else []
-            pieces.append(lengths.view(shape).expand_as(w).reshape(-1))
+            w = p.detach().to(torch.promote_types(p.dtype, torch.float32))
+            if w.ndim < 2:
+                pieces.append(w.abs().reshape(-1))
+                continue
+            outputs = where.get(name, FIRST_AXIS)
+            lengths = outputs.rows(w).norm(dim=1)
+            pieces.append(outputs.spread(lengths, w).expand_as(w).reshape(-1))
     return torch.cat(pieces)
 
 
+@torch.inference_mode(False)
 def adaptive_sharpness(
     model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    data: Any,
     *,
+    task: Task | None = None,
     rho: float = 0.5,
     batch_size: int = 128,
     preprocess: Preprocess | None = None,
 ) -> float:
-    r"""Return how much the mean cross-entropy rises one step of ASAM up, in nats, in eval mode.
+    r"""Return how much the mean loss rises one step of ASAM up, in eval mode (in nats by default).
 
     The step is :math:`\epsilon = \rho \, T^2 g / |T g|` with :math:`T = |w|`, from the gradient g
     on the same images.
 
     Args:
-        model: classifier, B C H W -> B classes; it is left as it was.
-        images: N C H W, in the model's dtype after ``preprocess``.
-        labels: N class indices.
+        model: by default a classifier, B C H W -> B classes; it is left as it was.
+        data: a pair of tensors `(inputs, targets)`, a list of batches, or a DataLoader.
+        task: loss, call of the model, targets and weights of batches; classification by default.
         rho: radius of the neighbourhood, > 0; Kwon et al. take 0.5 to 2.
         batch_size: images in a chunk; changes memory and speed only.
 
     Raises:
         ValueError: no image, ``rho`` not above 0, or a loss that is not finite.
     """
-    if not rho > 0 or len(images) == 0 or len(images) != len(labels):
-        sizes = f"{len(images)} images, {len(labels)} labels, rho {rho}"
-        raise ValueError(f"{sizes}: need a label for each image, at least one, and rho above 0")
-    model = copy.deepcopy(model).eval()
+    if not 0 < rho < math.inf:
+        raise ValueError(f"rho {rho} must be above 0 and finite")
+    objective = Objective(data, task, batch_size=batch_size, preprocess=preprocess)
+    model = exact_copy(model)
     params = [p for p in model.parameters() if p.requires_grad]
-    chunks = list(zip(images.split(batch_size), labels.split(batch_size), strict=True))
+    if not params:
+        raise ValueError("the model has no parameter with requires_grad=True")
+    like = params[0]
+    objective.examine(model, like.dtype)
 
     def loss(*, backward: bool) -> float:
         total = 0.0
-        for x, y in chunks:
-            x = x.to(params[0].device)
-            logits = model(x if preprocess is None else preprocess(x))
-            part = F.cross_entropy(logits.double(), y.to(x.device), reduction="sum") / len(images)
-            if backward:
-                part.backward()
-            total += float(part.detach())
+        with torch.set_grad_enabled(backward), torch.autocast(like.device.type, enabled=False):
+            for batch, weight in objective.batches(like.device):
+                output = objective.output(model, batch, like.dtype)
+                part = objective.exact_loss(output, batch, weight) / objective.total
+                if backward:
+                    part.backward()
+                total += float(part.detach())
         return total
 
     before = loss(backward=True)

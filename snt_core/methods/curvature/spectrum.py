@@ -8,9 +8,9 @@ loss landscape::
     from snt_core.methods.curvature.smoothing import smooth
     from snt_core.methods.curvature.spectrum import hessian_trace, spectral_density
 
-    trace = hessian_trace(my_model, images, labels)  # images B C H W normalised, labels B
+    trace = hessian_trace(my_model, (images, labels))  # images B C H W normalised, labels B
     print(trace.value, trace.error)
-    found = spectral_density(my_model, images, labels, probes=4, steps=40)
+    found = spectral_density(my_model, (images, labels), probes=4, steps=40)
     grid = np.linspace(-5, max(map(max, found.nodes)) + 5, 500)
     plt.semilogy(grid, smooth(found.nodes, found.weights, grid, sigma=1.0))
 
@@ -34,13 +34,15 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import mean, stdev
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from snt_core.methods.curvature.hessian import BNMode, Hessian
 from snt_core.methods.curvature.lanczos import lanczos
-from snt_core.methods.observe import Preprocess
+from snt_core.methods.objective import Objective, Preprocess
+from snt_core.methods.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,7 @@ class Trace:
         error: its standard error.
         probes: random vectors behind it.
         parameters: P, the order of the Hessian.
-        n_samples: images that the loss is averaged over.
+        n_samples: images that the loss is averaged over (the sum of the batches' weights).
         bn_mode: statistics that BatchNorm used: ``"eval"`` (running) or ``"train"`` (the chunk's).
     """
 
@@ -60,7 +62,7 @@ class Trace:
     error: float
     probes: int
     parameters: int
-    n_samples: int
+    n_samples: float
     bn_mode: BNMode
 
 
@@ -82,23 +84,24 @@ class SpectralDensity:
     trace: Trace
 
 
+@torch.inference_mode(False)
 def hessian_trace(
     model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    data: Any,
     *,
+    task: Task | None = None,
     probes: int = 30,
     seed: int = 0,
     batch_size: int = 128,
     bn_mode: BNMode = "eval",
     preprocess: Preprocess | None = None,
 ) -> Trace:
-    """Return the trace of the Hessian of the mean cross-entropy, at one product a probe.
+    """Return the trace of the Hessian of the mean loss, at one product a probe.
 
     Args:
-        model: classifier, B C H W -> B classes; it is left as it was.
-        images: N C H W, in the model's dtype after ``preprocess``.
-        labels: N class indices.
+        model: by default a classifier, B C H W -> B classes; it is left as it was.
+        data: a pair of tensors `(inputs, targets)`, a list of batches, or a DataLoader.
+        task: loss, call of the model, targets and weights of batches; classification by default.
         probes: at least 2; the standard error falls with their square root.
         seed: of the probes, drawn on the CPU so that devices agree; more probes begin with the same
             ones.
@@ -107,7 +110,8 @@ def hessian_trace(
     Raises:
         ValueError: as :func:`lambda_max`, or fewer than 2 probes.
     """
-    hessian = Hessian(model, images, labels, batch_size, bn_mode, preprocess)
+    objective = Objective(data, task, batch_size=batch_size, preprocess=preprocess)
+    hessian = Hessian(model, objective, bn_mode)
     values = [
         torch.dot(probe.double(), hessian(probe).double()).item()
         for probe in _rademacher(hessian, probes, seed)
@@ -115,11 +119,12 @@ def hessian_trace(
     return _trace(values, hessian, bn_mode)
 
 
+@torch.inference_mode(False)
 def spectral_density(
     model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    data: Any,
     *,
+    task: Task | None = None,
     probes: int = 10,
     steps: int = 80,
     seed: int = 0,
@@ -127,15 +132,15 @@ def spectral_density(
     bn_mode: BNMode = "eval",
     preprocess: Preprocess | None = None,
 ) -> SpectralDensity:
-    """Return the density of the eigenvalues of the Hessian of the mean cross-entropy.
+    """Return the density of the eigenvalues of the Hessian of the mean loss.
 
     Takes ``probes * steps`` Hessian-vector products and keeps ``steps`` vectors of the size of the
     model. The defaults are those of Ghorbani et al.; 2 probes of 30 steps already show the shape.
 
     Args:
-        model: classifier, B C H W -> B classes; it is left as it was.
-        images: N C H W, in the model's dtype after ``preprocess``.
-        labels: N class indices.
+        model: by default a classifier, B C H W -> B classes; it is left as it was.
+        data: a pair of tensors `(inputs, targets)`, a list of batches, or a DataLoader.
+        task: loss, call of the model, targets and weights of batches; classification by default.
         probes: at least 2.
         steps: of Lanczos for each probe, with full reorthogonalisation; fewer are taken where its
             Krylov space is exhausted.
@@ -147,7 +152,8 @@ def spectral_density(
     """
     if steps < 1:
         raise ValueError(f"steps {steps} must be >= 1")
-    hessian = Hessian(model, images, labels, batch_size, bn_mode, preprocess)
+    objective = Objective(data, task, batch_size=batch_size, preprocess=preprocess)
+    hessian = Hessian(model, objective, bn_mode)
     nodes, weights, traces = [], [], []
     for probe in _rademacher(hessian, probes, seed):
         *_, (values, vectors, _) = lanczos(hessian, probe, steps)
@@ -174,6 +180,6 @@ def _trace(values: list[float], hessian: Hessian, bn_mode: BNMode) -> Trace:
         error=stdev(values) / math.sqrt(len(values)),
         probes=len(values),
         parameters=hessian.size,
-        n_samples=len(hessian.images),
+        n_samples=hessian.objective.total,
         bn_mode=bn_mode,
     )

@@ -45,8 +45,7 @@ class DensitySpec(Measurement):
         images, labels, preprocess = context.sample(self.n_samples)
         found = spectral_density(
             context.net(),
-            images,
-            labels,
+            (images, labels),
             probes=self.probes,
             steps=self.steps,
             seed=self.seed,

@@ -69,9 +69,9 @@ def evaluations(
     They run in the engine's number format, which moves an accuracy by a tenth of a point or so.
     """
     from snt_core.fast.fold import fold
-    from snt_core.methods.compress.prune import prune_magnitude
+    from snt_core.methods.compress.prune import prune_sweep
     from snt_core.training.evaluate import evaluate
 
-    for sparsity in (0.0, *sparsities):
+    for _, pruned in prune_sweep(model, (0.0, *sparsities)):
         with engine.autocast():
-            yield evaluate(fold(prune_magnitude(model, sparsity)), images, facts)
+            yield evaluate(fold(pruned), images, facts)

@@ -67,7 +67,7 @@ class RiseSpec(Measurement):
         model = context.net()
         compressed = {f"W{bits}": quantize_weights(model, bits) for bits in self.weight_bits}
         compressed |= {f"{s:.0%} pruned": prune_magnitude(model, s) for s in self.sparsities}
-        found = loss_rises(model, compressed, images, labels, preprocess=preprocess)
+        found = loss_rises(model, compressed, (images, labels), preprocess=preprocess)
         points = [{"compression": name, **asdict(rise)} for name, rise in found.items()]
         return Outcome(metrics={"points": points}, n_samples=len(images))
 

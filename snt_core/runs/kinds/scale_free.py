@@ -63,8 +63,8 @@ class ScaleFreeSpec(Measurement):
         model = context.net()
         found = lambda_max(
             model,
-            images,
-            labels,
+            (images, labels),
+            start="sketch",  # what is published was measured so
             preprocess=preprocess,
             tolerance=self.tolerance,
             max_products=self.max_products,
@@ -73,10 +73,10 @@ class ScaleFreeSpec(Measurement):
         )
         context.progress(1, 3)
         trace = hessian_trace(
-            model, images, labels, probes=self.probes, seed=self.seed, preprocess=preprocess
+            model, (images, labels), probes=self.probes, seed=self.seed, preprocess=preprocess
         )
         context.progress(2, 3)
-        sharp = adaptive_sharpness(model, images, labels, rho=self.rho, preprocess=preprocess)
+        sharp = adaptive_sharpness(model, (images, labels), rho=self.rho, preprocess=preprocess)
         metrics = {
             "normalised": found.value,
             "residual": found.residual,

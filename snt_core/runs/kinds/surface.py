@@ -37,8 +37,7 @@ class SurfaceSpec(Measurement):
         images, labels, preprocess = context.sample(self.n_samples)
         found = loss_surface(
             context.net(),
-            images,
-            labels,
+            (images, labels),
             span=self.span,
             points=self.points,
             seed=self.seed,

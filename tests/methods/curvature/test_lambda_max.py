@@ -20,6 +20,7 @@ from snt_core.methods.compress.activations import quantize_static
 from snt_core.methods.curvature import lambda_max as curvature
 from snt_core.methods.curvature.hessian import Hessian, _forward_slope, _reverse_slope
 from snt_core.methods.curvature.lambda_max import hvp, lambda_max
+from snt_core.methods.objective import Objective
 
 N, CLASSES = 37, 3
 
@@ -126,14 +127,14 @@ def test_equals_central_differences_of_the_gradient(name: str) -> None:
     step = 1e-6 * torch.randn(len(at), dtype=torch.float64)
     above = gradient(model, images, labels, at + step)
     below = gradient(model, images, labels, at - step)
-    product = hvp(model, images, labels, step / 1e-6, batch_size=8)
+    product = hvp(model, (images, labels), step / 1e-6, batch_size=8)
     torch.testing.assert_close(product, (above - below) / 2e-6, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("bn_mode", ["eval", "train"])
 def test_forward_mode_serves_only_where_it_is_right(bn_mode: str) -> None:
     model, images, labels = problem("plain")
-    product = Hessian(model, images, labels, 8, bn_mode, None)
+    product = Hessian(model, Objective((images, labels), batch_size=8), bn_mode)
     assert product.slope is (_forward_slope if bn_mode == "eval" else _reverse_slope)
 
 
@@ -143,9 +144,9 @@ def test_equals_the_dense_hessian(name: str, batch_size: int) -> None:
     model, images, labels = problem(name)
     exact = dense(model, images, labels)
     vector = torch.randn(len(exact), dtype=torch.float64)
-    product = hvp(model, images, labels, vector, batch_size=batch_size)
+    product = hvp(model, (images, labels), vector, batch_size=batch_size)
     torch.testing.assert_close(product, exact @ vector, rtol=1e-9, atol=1e-10)
-    found = lambda_max(model, images, labels, batch_size=batch_size, tolerance=1e-9)
+    found = lambda_max(model, (images, labels), batch_size=batch_size, tolerance=1e-9)
     assert found.value == pytest.approx(torch.linalg.eigvalsh(exact)[-1].item(), rel=1e-9)
     assert (found.converged, found.n_samples, found.bn_mode) == (True, N, "eval")
 
@@ -157,7 +158,7 @@ def test_softmax_regression_has_a_closed_form() -> None:
     inner = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
     exact = torch.einsum("nab,ni,nj->aibj", inner, x, x).reshape(6 * CLASSES, -1) / N
     labels = torch.randint(CLASSES, (N,))
-    found = lambda_max(model, x, labels, batch_size=5, tolerance=1e-10)
+    found = lambda_max(model, (x, labels), batch_size=5, tolerance=1e-10)
     assert found.value == pytest.approx(torch.linalg.eigvalsh(exact)[-1].item(), rel=1e-10)
     assert found.products <= 6 * CLASSES
 
@@ -169,11 +170,11 @@ def test_agrees_with_pyhessian() -> None:
         copy.deepcopy(model), nn.CrossEntropyLoss(), data=(images, labels), cuda=False
     )
     theirs = peer.eigenvalues(maxIter=2000, tol=1e-7)[0][0]
-    ours = lambda_max(model, images, labels)
+    ours = lambda_max(model, (images, labels))
     assert ours.converged
     assert ours.products <= 15
     assert ours.value == pytest.approx(theirs, rel=5e-3)
-    tight = lambda_max(model, images, labels, tolerance=1e-4)
+    tight = lambda_max(model, (images, labels), tolerance=1e-4)
     assert tight.value == pytest.approx(theirs, rel=1e-4)
 
 
@@ -187,9 +188,9 @@ def test_agrees_with_curvlinops() -> None:
         [(images[:20], labels[:20]), (images[20:], labels[20:])],
     )
     vector = torch.randn(operator.shape[1], dtype=torch.float64)
-    torch.testing.assert_close(hvp(model, images, labels, vector), operator @ vector)
+    torch.testing.assert_close(hvp(model, (images, labels), vector), operator @ vector)
     theirs = eigsh(operator.to_scipy(dtype=np.float64), k=1, which="LA")[0][0]
-    found = lambda_max(model, images, labels, tolerance=1e-8)
+    found = lambda_max(model, (images, labels), tolerance=1e-8)
     assert found.value == pytest.approx(theirs, rel=1e-8)
 
 
@@ -206,7 +207,7 @@ def test_finds_the_largest_not_the_largest_in_magnitude() -> None:
             return torch.stack([logit, torch.zeros_like(logit)], 1)
 
     images, labels = torch.zeros(2, 1).double(), torch.zeros(2, dtype=torch.long)
-    found = lambda_max(Indefinite(), images, labels, tolerance=1e-9)
+    found = lambda_max(Indefinite(), (images, labels), tolerance=1e-9)
     assert found.value == pytest.approx(3.0)
     assert found.converged
 
@@ -215,7 +216,7 @@ def test_residual_bounds_the_error_at_any_tolerance() -> None:
     model, images, labels = problem()
     eigenvalues = torch.linalg.eigvalsh(dense(model, images, labels))
     for products in (2, 4, 8, 16):
-        found = lambda_max(model, images, labels, max_products=products, tolerance=1e-12)
+        found = lambda_max(model, (images, labels), max_products=products, tolerance=1e-12)
         distance = (eigenvalues - found.value).abs().min().item()
         assert distance <= found.residual * abs(found.value) * (1 + 1e-9) + 1e-12
         assert (found.converged, found.products) == (False, products)
@@ -223,8 +224,8 @@ def test_residual_bounds_the_error_at_any_tolerance() -> None:
 
 def test_bn_mode_is_part_of_the_definition() -> None:
     model, images, labels = problem()
-    running = lambda_max(model, images, labels, tolerance=1e-6)
-    batch = lambda_max(model, images, labels, tolerance=1e-6, bn_mode="train")
+    running = lambda_max(model, (images, labels), tolerance=1e-6)
+    batch = lambda_max(model, (images, labels), tolerance=1e-6, bn_mode="train")
     assert batch.bn_mode == "train"
     assert batch.value != pytest.approx(running.value, rel=0.05)
 
@@ -240,7 +241,7 @@ def test_model_is_left_as_it_was(bn_mode: str) -> None:
     flags = [p.requires_grad for p in model.parameters()]
     modes = [m.training for m in model.modules()]
     with torch.no_grad():
-        lambda_max(model, images, labels, bn_mode=bn_mode, batch_size=8)
+        lambda_max(model, (images, labels), bn_mode=bn_mode, batch_size=8)
     assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
     after = {k: p.grad for k, p in model.named_parameters() if p.grad is not None}
     assert after.keys() == grads.keys()
@@ -257,16 +258,16 @@ def test_frozen_parameters_are_left_out() -> None:
     )
     for name, p in model.named_parameters():
         p.requires_grad_(name[:4] == "head")
-    found = lambda_max(model, images, labels, tolerance=1e-9)
+    found = lambda_max(model, (images, labels), tolerance=1e-9)
     exact = torch.linalg.eigvalsh(whole[keep][:, keep])[-1].item()
     assert found.value == pytest.approx(exact, rel=1e-8)
 
 
 def test_same_seed_same_bits() -> None:
     model, images, labels = problem(dtype=torch.float32)
-    first = lambda_max(model, images, labels, seed=3)
-    assert first == lambda_max(model, images, labels, seed=3)
-    other = lambda_max(model, images, labels, seed=4)
+    first = lambda_max(model, (images, labels), seed=3)
+    assert first == lambda_max(model, (images, labels), seed=3)
+    other = lambda_max(model, (images, labels), seed=4)
     assert other != first
     assert other.value == pytest.approx(first.value, rel=1e-3)
 
@@ -278,9 +279,9 @@ def test_preprocess_and_autocast_change_nothing() -> None:
     def normalise(x: Tensor) -> Tensor:
         return x.float().div(255).sub(0.5)
 
-    plain = lambda_max(model, normalise(raw), labels)
+    plain = lambda_max(model, (normalise(raw), labels))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert lambda_max(model, raw, labels, preprocess=normalise) == plain
+        assert lambda_max(model, (raw, labels), preprocess=normalise) == plain
 
 
 def bad_inputs() -> dict[str, tuple]:
@@ -302,14 +303,15 @@ def bad_inputs() -> dict[str, tuple]:
 
 @pytest.mark.parametrize("message", bad_inputs())
 def test_bad_input_is_named(message: str) -> None:
-    *arguments, options = bad_inputs()[message]
+    model, *data, options = bad_inputs()[message]
     with pytest.raises(ValueError, match=message):
-        lambda_max(*arguments, **options)
+        lambda_max(model, tuple(data), **options)
 
 
 def test_vector_of_another_length_is_named() -> None:
+    model, *data = problem()
     with pytest.raises(ValueError, match=r"shape \(3,\), expected \("):
-        hvp(*problem(), torch.ones(3))
+        hvp(model, tuple(data), torch.ones(3))
 
 
 def few_to_start_from(monkeypatch, images: int) -> list[int]:
@@ -317,9 +319,9 @@ def few_to_start_from(monkeypatch, images: int) -> list[int]:
     seen: list[int] = []
 
     class Counted(Hessian):
-        def __init__(self, model, images, *rest):
-            seen.append(len(images))
-            super().__init__(model, images, *rest)
+        def __init__(self, model, objective, *rest):
+            seen.append(objective.total)
+            super().__init__(model, objective, *rest)
 
     monkeypatch.setattr(curvature, "SKETCH", images)
     monkeypatch.setattr(curvature, "Hessian", Counted)
@@ -330,7 +332,7 @@ def few_to_start_from(monkeypatch, images: int) -> list[int]:
 def test_a_start_from_few_images_changes_the_way_and_not_the_value(name, monkeypatch):
     model, images, labels = problem(name)
     seen = few_to_start_from(monkeypatch, 12)
-    found = lambda_max(model, images, labels, tolerance=1e-8)
+    found = lambda_max(model, (images, labels), tolerance=1e-8, start="sketch")
     assert seen == [N, 13]  # every third image
     largest = torch.linalg.eigvalsh(dense(model, images, labels))[-1].item()
     assert found.value == pytest.approx(largest, rel=1e-10)
@@ -339,15 +341,15 @@ def test_a_start_from_few_images_changes_the_way_and_not_the_value(name, monkeyp
 
 def test_a_start_from_few_images_saves_products(monkeypatch):
     model, images, labels = problem("plain")
-    plain = lambda_max(model, images, labels).products
+    plain = lambda_max(model, (images, labels), start="sketch").products
     few_to_start_from(monkeypatch, 12)
-    assert lambda_max(model, images, labels).products < plain
+    assert lambda_max(model, (images, labels), start="sketch").products < plain
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_folding_batchnorm_into_convolutions_keeps_the_hessian(name):
     model, images, labels = problem(name)
-    product = Hessian(model, images, labels, 8, "eval", None, torch.float64)
+    product = Hessian(model, Objective((images, labels), batch_size=8), "eval", torch.float64)
     vector = torch.randn(product.size, dtype=torch.float64)
     torch.testing.assert_close(product(vector), dense(model, images, labels) @ vector)
     if name == "plain":
@@ -359,8 +361,8 @@ def test_folding_batchnorm_into_convolutions_keeps_the_hessian(name):
 def test_bfloat16_products_are_near_and_leave_the_model_alone(name):
     model, images, labels = problem(name, torch.float32)
     before = copy.deepcopy(model.state_dict())
-    exact = lambda_max(model, images, labels, tolerance=1e-4)
-    rough = lambda_max(model, images, labels, tolerance=2e-2, dtype=torch.bfloat16)
+    exact = lambda_max(model, (images, labels), tolerance=1e-4)
+    rough = lambda_max(model, (images, labels), tolerance=2e-2, dtype=torch.bfloat16)
     assert rough.value == pytest.approx(exact.value, rel=0.05)
     assert rough.value != exact.value
     for key, value in model.state_dict().items():
@@ -370,16 +372,16 @@ def test_bfloat16_products_are_near_and_leave_the_model_alone(name):
 def test_bfloat16_with_batch_statistics():
     model, images, labels = problem("plain", torch.float32)
     options = {"bn_mode": "train", "batch_size": N}
-    exact = lambda_max(model, images, labels, tolerance=1e-4, **options)
-    rough = lambda_max(model, images, labels, tolerance=2e-2, dtype=torch.bfloat16, **options)
+    exact = lambda_max(model, (images, labels), tolerance=1e-4, **options)
+    rough = lambda_max(model, (images, labels), tolerance=2e-2, dtype=torch.bfloat16, **options)
     assert rough.value == pytest.approx(exact.value, rel=0.05)
 
 
 def test_convolutions_that_quantize_their_input_are_not_folded():
     model, images, labels = problem("plain")
     small = quantize_static(model.eval(), images, weight_bits=8, act_bits=8)
-    plain = Hessian(small, images, labels, N, "eval", None)
-    folded = Hessian(small, images, labels, N, "eval", None, torch.float64)
+    plain = Hessian(small, Objective((images, labels), batch_size=N), "eval")
+    folded = Hessian(small, Objective((images, labels), batch_size=N), "eval", torch.float64)
     vector = torch.randn(plain.size, dtype=torch.float64)
     torch.testing.assert_close(folded(vector), plain(vector))
     assert not torch.allclose(plain(vector), dense(model, images, labels) @ vector)

@@ -48,7 +48,7 @@ def test_slope_and_curvature_are_those_of_the_dense_derivatives(batch_size):
     model, images, labels = problem()
     nets = {"W3": quantize_weights(model, 3), "half": prune_magnitude(model, 0.5)}
     before = copy.deepcopy(model.state_dict())
-    found = loss_rises(model, nets, images, labels, batch_size=batch_size)
+    found = loss_rises(model, nets, (images, labels), batch_size=batch_size)
     gradient, hessian = dense(model, images, labels)
     for name, net in nets.items():
         p = flat(net) - flat(model)
@@ -73,7 +73,7 @@ def test_a_small_step_rises_as_predicted():
         with torch.no_grad():
             for p in moved.parameters():
                 p.add_(size * torch.randn_like(p))
-        found = loss_rises(model, {"moved": moved}, images, labels)["moved"]
+        found = loss_rises(model, {"moved": moved}, (images, labels))["moved"]
         errors.append(abs(found.rise - found.slope - found.quadratic))
     assert errors[1] < 5e-3 * errors[0]
 
@@ -81,12 +81,12 @@ def test_a_small_step_rises_as_predicted():
 def test_images_are_preprocessed_chunk_by_chunk():
     model, images, labels = problem(torch.float32)
     nets = {"W3": quantize_weights(model, 3)}
-    plain = loss_rises(model, nets, images, labels)["W3"]
-    again = loss_rises(model, nets, images * 2, labels, preprocess=lambda x: x / 2)["W3"]
+    plain = loss_rises(model, nets, (images, labels))["W3"]
+    again = loss_rises(model, nets, (images * 2, labels), preprocess=lambda x: x / 2)["W3"]
     assert plain == again
 
 
 def test_another_net_is_refused():
     model, images, labels = problem()
     with pytest.raises(ValueError, match="other parameters"):
-        loss_rises(model, {"other": nn.Linear(3, 4)}, images, labels)
+        loss_rises(model, {"other": nn.Linear(3, 4)}, (images, labels))

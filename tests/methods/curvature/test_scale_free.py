@@ -49,7 +49,7 @@ def test_the_eigenvalue_is_that_of_the_dense_scaled_hessian():
     scale = filter_scale(model)
     _, hessian = dense(model, images, labels)
     expected = torch.linalg.eigvalsh(scale[:, None] * hessian * scale).max()
-    found = lambda_max(model, images, labels, scale=scale, tolerance=1e-6)
+    found = lambda_max(model, (images, labels), scale=scale, tolerance=1e-6)
     assert found.converged
     assert found.value == pytest.approx(float(expected), rel=1e-6)
 
@@ -60,14 +60,14 @@ def test_rescaling_filters_changes_lambda_max_and_not_the_scale_free_measures():
     other = rescaled(model, torch.tensor([0.02, 3.0, 1.0], dtype=torch.float64))
     with torch.no_grad():
         assert torch.allclose(model(images), other(images))
-    raw = [lambda_max(m, images, labels, tolerance=1e-7).value for m in (model, other)]
+    raw = [lambda_max(m, (images, labels), tolerance=1e-7).value for m in (model, other)]
     free = [
-        lambda_max(m, images, labels, scale=filter_scale(m), tolerance=1e-7).value
+        lambda_max(m, (images, labels), scale=filter_scale(m), tolerance=1e-7).value
         for m in (model, other)
     ]
     assert raw[1] > 1.5 * raw[0]
     assert free[1] == pytest.approx(free[0], rel=1e-5)
-    adaptive = [adaptive_sharpness(m, images, labels, rho=0.1) for m in (model, other)]
+    adaptive = [adaptive_sharpness(m, (images, labels), rho=0.1) for m in (model, other)]
     assert adaptive[1] == pytest.approx(adaptive[0], rel=1e-9)
 
 
@@ -80,9 +80,9 @@ def test_adaptive_sharpness_is_one_step_of_asam_up():
     nn.utils.vector_to_parameters(flat + step, moved.parameters())
     with torch.no_grad():
         rise = F.cross_entropy(moved(images), labels) - F.cross_entropy(model(images), labels)
-    found = adaptive_sharpness(model, images, labels, rho=0.5, batch_size=8)
+    found = adaptive_sharpness(model, (images, labels), rho=0.5, batch_size=8)
     assert found == pytest.approx(float(rise), rel=1e-9)
-    small = adaptive_sharpness(model, images, labels, rho=1e-4)
+    small = adaptive_sharpness(model, (images, labels), rho=1e-4)
     assert small == pytest.approx(1e-4 * float((flat.abs() * gradient).norm()), rel=1e-2)
 
 
@@ -90,10 +90,10 @@ def test_adaptive_sharpness_is_one_step_of_asam_up():
 def test_a_radius_must_be_above_zero(rho):
     model, images, labels = problem()
     with pytest.raises(ValueError, match="rho"):
-        adaptive_sharpness(model, images, labels, rho=rho)
+        adaptive_sharpness(model, (images, labels), rho=rho)
 
 
 def test_a_scale_of_another_length_is_refused():
     model, images, labels = problem()
     with pytest.raises(ValueError, match="scale of shape"):
-        lambda_max(model, images, labels, scale=torch.ones(3, dtype=torch.float64))
+        lambda_max(model, (images, labels), scale=torch.ones(3, dtype=torch.float64))

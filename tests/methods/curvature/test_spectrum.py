@@ -36,6 +36,11 @@ def problem(dtype: torch.dtype = torch.float64) -> tuple[nn.Module, Tensor, Tens
     return nn.Sequential(*layers).to(dtype), images.to(dtype), torch.randint(CLASSES, (N,))
 
 
+def given(dtype: torch.dtype = torch.float64) -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+    model, *data = problem(dtype)
+    return model, tuple(data)
+
+
 def dense(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     params = dict(model.named_parameters())
 
@@ -65,12 +70,12 @@ class Diagonal(nn.Module):
         return torch.stack([logit, torch.zeros_like(logit)], 1)
 
 
-def diagonal() -> tuple[nn.Module, Tensor, Tensor]:
-    return Diagonal(), torch.zeros(2, 1).double(), torch.zeros(2, dtype=torch.long)
+def diagonal() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+    return Diagonal(), (torch.zeros(2, 1).double(), torch.zeros(2, dtype=torch.long))
 
 
 def test_trace_lies_within_its_error_and_the_error_is_right(exact: Tensor) -> None:
-    found = hessian_trace(*problem(), probes=400, batch_size=N)
+    found = hessian_trace(*given(), probes=400, batch_size=N)
     # of independent signs: Var(v'Hv) = 2 * sum of the squares off the diagonal
     off = exact - exact.diag().diag()
     error = (2 * off.square().sum() / 400).sqrt().item()
@@ -100,8 +105,8 @@ def test_lanczos_is_a_gauss_quadrature(exact: Tensor, steps: int) -> None:
 
 def test_all_steps_give_the_spectrum(exact: Tensor) -> None:
     eigenvalues = torch.linalg.eigvalsh(exact)
-    found = spectral_density(*problem(), probes=30, steps=len(exact), batch_size=N)
-    largest = lambda_max(*problem(), tolerance=1e-9).value
+    found = spectral_density(*given(), probes=30, steps=len(exact), batch_size=N)
+    largest = lambda_max(*given(), tolerance=1e-9).value
     for nodes, weights in zip(found.nodes, found.weights, strict=True):
         assert sum(weights) == pytest.approx(1)
         assert nodes[-1] == pytest.approx(largest, rel=1e-9)
@@ -121,7 +126,7 @@ def test_all_steps_give_the_spectrum(exact: Tensor) -> None:
 
 
 def test_moments_of_few_steps_are_those_of_the_hessian(exact: Tensor) -> None:
-    found = spectral_density(*problem(), probes=200, steps=3, batch_size=N)
+    found = spectral_density(*given(), probes=200, steps=3, batch_size=N)
     moment = torch.eye(len(exact), dtype=torch.float64)
     for degree in range(6):
         each = [
@@ -131,7 +136,7 @@ def test_moments_of_few_steps_are_those_of_the_hessian(exact: Tensor) -> None:
         expected = moment.trace().item() / len(exact)
         assert abs(np.mean(each) - expected) <= 3 * stats.sem(each) + 1e-12
         moment = moment @ exact
-    trace = hessian_trace(*problem(), probes=200, batch_size=N)
+    trace = hessian_trace(*given(), probes=200, batch_size=N)
     assert found.trace.value == pytest.approx(trace.value, rel=1e-9)
     assert found.trace.error == pytest.approx(trace.error, rel=1e-9)
     assert (found.trace.probes, found.trace.parameters) == (200, len(exact))
@@ -158,16 +163,16 @@ def test_smooth_is_the_mixture_of_gaussians() -> None:
 
 def test_same_seed_same_bits_and_more_probes_begin_alike() -> None:
     options = {"steps": 4, "batch_size": N}
-    first = spectral_density(*problem(torch.float32), probes=2, seed=3, **options)
-    assert first == spectral_density(*problem(torch.float32), probes=2, seed=3, **options)
-    assert first != spectral_density(*problem(torch.float32), probes=2, seed=4, **options)
-    longer = spectral_density(*problem(torch.float32), probes=3, seed=3, **options)
+    first = spectral_density(*given(torch.float32), probes=2, seed=3, **options)
+    assert first == spectral_density(*given(torch.float32), probes=2, seed=3, **options)
+    assert first != spectral_density(*given(torch.float32), probes=2, seed=4, **options)
+    longer = spectral_density(*given(torch.float32), probes=3, seed=3, **options)
     assert longer.nodes[:2] == first.nodes
 
 
 def test_float32_agrees_with_float64() -> None:
-    single = spectral_density(*problem(torch.float32), probes=2, steps=5)
-    double = spectral_density(*problem(), probes=2, steps=5)
+    single = spectral_density(*given(torch.float32), probes=2, steps=5)
+    double = spectral_density(*given(), probes=2, steps=5)
     np.testing.assert_allclose(single.nodes, double.nodes, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(single.weights, double.weights, rtol=1e-3, atol=1e-5)
     assert single.trace.value == pytest.approx(double.trace.value, rel=1e-4)
@@ -178,9 +183,9 @@ def test_options_reach_the_hessian() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, CLASSES))
     images, labels = torch.randint(9, (N, 3), dtype=torch.uint8), torch.randint(CLASSES, (N,))
     state = copy.deepcopy(model.state_dict())
-    running = hessian_trace(model, images.float() / 3, labels, probes=2)
-    again = hessian_trace(model, images, labels, probes=2, preprocess=lambda x: x.float() / 3)
-    batch = hessian_trace(model, images.float() / 3, labels, probes=2, bn_mode="train")
+    running = hessian_trace(model, (images.float() / 3, labels), probes=2)
+    again = hessian_trace(model, (images, labels), probes=2, preprocess=lambda x: x.float() / 3)
+    batch = hessian_trace(model, (images.float() / 3, labels), probes=2, bn_mode="train")
     assert running == again
     assert batch.bn_mode == "train"
     assert batch.value != pytest.approx(running.value, rel=0.05)
@@ -200,4 +205,4 @@ def test_findings_are_json() -> None:
 )
 def test_bad_input_is_named(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        spectral_density(*problem(), **options)
+        spectral_density(*given(), **options)

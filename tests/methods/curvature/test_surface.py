@@ -50,7 +50,7 @@ def middle(found: LossSurface) -> float:
 @pytest.mark.parametrize("batch_size", [1, 4, N])
 def test_the_middle_is_the_loss_of_the_model(batch_size: int) -> None:
     model, (images, labels) = conv_net(), data()
-    found = loss_surface(model, images, labels, points=3, batch_size=batch_size)
+    found = loss_surface(model, (images, labels), points=3, batch_size=batch_size)
     expected = F.cross_entropy(copy.deepcopy(model).eval()(images), labels).item()
     assert middle(found) == pytest.approx(expected, rel=1e-6)
     assert found.alphas == found.betas == [-1, 0, 1]
@@ -61,7 +61,7 @@ def test_softmax_regression_has_a_closed_form() -> None:
     torch.manual_seed(0)
     model, x = nn.Linear(6, CLASSES).double(), torch.randn(N, 6).double()
     labels = torch.randint(CLASSES, (N,))
-    found = loss_surface(model, x, labels, span=0.7, points=5, seed=3, batch_size=4)
+    found = loss_surface(model, (x, labels), span=0.7, points=5, seed=3, batch_size=4)
     np.testing.assert_allclose(found.alphas, np.linspace(-0.7, 0.7, 5), atol=1e-15)
     generator = Generator().manual_seed(3)
     w, b = model.weight.detach(), model.bias.detach().numpy()
@@ -103,7 +103,7 @@ def test_only_weights_of_convolutions_and_linear_layers_move() -> None:
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 layer.weight.zero_()  # their filters have no length, so neither has a step
     assert sum(p.norm() for p in model.parameters()) > 1
-    found = loss_surface(model, images, labels, points=3, span=5)
+    found = loss_surface(model, (images, labels), points=3, span=5)
     np.testing.assert_allclose(found.losses, middle(found), rtol=1e-12)
 
 
@@ -112,7 +112,7 @@ def test_layers_that_share_a_weight_move_together() -> None:
     model, x = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)).double(), torch.randn(N, 3).double()
     model[1].weight = model[0].weight
     labels = torch.randint(CLASSES, (N,))
-    found = loss_surface(model, x, labels, points=3)
+    found = loss_surface(model, (x, labels), points=3)
     w = model[0].weight.detach()
     moved = w + filter_direction(w, Generator().manual_seed(0))
     logits = (x @ moved.T + model[0].bias) @ moved.T + model[1].bias
@@ -120,10 +120,10 @@ def test_layers_that_share_a_weight_move_together() -> None:
 
 
 def test_same_seed_same_bits() -> None:
-    found = loss_surface(conv_net(), *data(), points=3, seed=3)
+    found = loss_surface(conv_net(), data(), points=3, seed=3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert found == loss_surface(conv_net(), *data(), points=3, seed=3)
-    other = loss_surface(conv_net(), *data(), points=3, seed=4)
+        assert found == loss_surface(conv_net(), data(), points=3, seed=3)
+    other = loss_surface(conv_net(), data(), points=3, seed=4)
     assert middle(other) == middle(found)
     assert other != found
 
@@ -139,16 +139,16 @@ def test_model_is_left_as_it_was_even_if_interrupted() -> None:
             raise KeyboardInterrupt
         return x
 
-    loss_surface(model, images, labels, points=3)
+    loss_surface(model, (images, labels), points=3)
     with pytest.raises(KeyboardInterrupt):
-        loss_surface(model, images, labels, points=3, preprocess=interrupt, batch_size=4)
+        loss_surface(model, (images, labels), points=3, preprocess=interrupt, batch_size=4)
     assert seen == [4, 4, 3, 4, 4, 3]
     assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
     assert modes == [m.training for m in model.modules()]
 
 
 def test_findings_are_json() -> None:
-    found = loss_surface(conv_net(), *data(), points=3)
+    found = loss_surface(conv_net(), data(), points=3)
     assert LossSurface(**json.loads(json.dumps(asdict(found)))) == found
     assert found.n_samples == N
 
@@ -165,12 +165,12 @@ def test_findings_are_json() -> None:
 )
 def test_bad_option_is_named(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        loss_surface(conv_net(), *data(), **options)
+        loss_surface(conv_net(), data(), **options)
 
 
 def test_bad_input_is_named() -> None:
     images, labels = data()
     with pytest.raises(ValueError, match="10 labels"):
-        loss_surface(conv_net(), images, labels[:-1])
+        loss_surface(conv_net(), (images, labels[:-1]))
     with pytest.raises(ValueError, match="no convolution or linear layer"):
-        loss_surface(nn.BatchNorm2d(2), images, labels)
+        loss_surface(nn.BatchNorm2d(2), (images, labels))
