@@ -17,7 +17,6 @@ all, and nothing in a file is executed. Needs ``pip install "snt-core[export]"``
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Iterator
@@ -33,7 +32,7 @@ from snt_core.methods.compress.weight_codes import WeightCodes, keep_codes
 from snt_core.methods.export.encoding import as_json, decode, encode, from_json
 from snt_core.methods.export.packages import required
 from snt_core.methods.export.quantizers import attach_all, check_values, described
-from snt_core.methods.wrapping import unwrapped
+from snt_core.methods.wrapping import duplicate, unwrapped
 
 KEY = "snt_packed"  # of the file's metadata
 VERSION = 1
@@ -102,7 +101,7 @@ def load_packed(file: str | Path, model: nn.Module) -> nn.Module:
         ImportError: safetensors is missing.
         ValueError: the file is missing, damaged, not of :func:`save_packed`, or of another model.
     """
-    model = copy.deepcopy(unwrapped(model))
+    model = duplicate(unwrapped(model))
     _check_savable(model)
     about, tensors = _read(Path(file))
     try:
