@@ -37,8 +37,8 @@ def rows(log: Callable[[str], None], only: str = "") -> list[Row]:
     def ours(dtype: torch.dtype) -> None:
         found = lambda_max(
             net,
-            images,
-            labels,
+            (images, labels),
+            start="sketch",
             preprocess=preprocess,
             tolerance=TOLERANCES[dtype],
             dtype=None if dtype == torch.float32 else dtype,
@@ -64,7 +64,7 @@ def rows(log: Callable[[str], None], only: str = "") -> list[Row]:
         "pyhessian": peer,
     }
     seconds = medians(in_turn(contenders, RUNS))
-    exact = lambda_max(net, images, labels, preprocess=preprocess, tolerance=1e-4).value
+    exact = lambda_max(net, (images, labels), preprocess=preprocess, tolerance=1e-4).value
     errors = {name: abs(value / exact - 1) for name, value in values.items()}
     log(f"{seconds} s; relative errors {errors}")
     also = {}
@@ -111,10 +111,11 @@ def main() -> None:
     torch.set_num_threads(os.cpu_count() or 1)
     net, images, labels, preprocess = trained(10_000)
     options = {"preprocess": preprocess, "dtype": torch.bfloat16}
-    lambda_max(net, images[:500], labels[:500], max_products=1, **options)
+    lambda_max(net, (images[:500], labels[:500]), max_products=1, **options)
     before = peak_memory("cpu")
     started = time.perf_counter()
-    found = lambda_max(net, images, labels, tolerance=TOLERANCES[torch.bfloat16], **options)
+    tolerance = TOLERANCES[torch.bfloat16]
+    found = lambda_max(net, (images, labels), start="sketch", tolerance=tolerance, **options)
     facts = {
         "seconds": round(time.perf_counter() - started, 1),
         "value": found.value,

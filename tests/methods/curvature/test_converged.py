@@ -245,6 +245,18 @@ def test_an_operator_without_any_is_named() -> None:
             measure(Layer(Once.apply), data)
 
 
+def test_a_model_that_keeps_tensors_between_calls_is_named() -> None:
+    class Cached(Layer):
+        def forward(self, x: Tensor) -> Tensor:
+            if not hasattr(self, "kept"):
+                self.kept = self.first.bias * self.first.bias
+            return self.second(self.first(x) * self.kept)
+
+    data = (torch.randn(8, 6).double(), torch.arange(8) % 3)
+    with pytest.raises(ValueError, match="keeps what it computed in one call for the next"):
+        lambda_max(Cached(torch.tanh), data)
+
+
 def test_gradients_are_there_under_no_grad_and_inference_mode() -> None:
     torch.manual_seed(0)
     model, data = Layer(torch.tanh), (torch.randn(8, 6).double(), torch.arange(8) % 3)
