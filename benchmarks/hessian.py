@@ -93,7 +93,7 @@ def rows(log: Callable[[str], None], only: str = "") -> list[Row]:
 def trained(n: int) -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor, Any]:
     """ADAM's ResNet-20 of profile cifar, and the first training images of CIFAR-100."""
     store = open_store()
-    records = store.records("cifar")
+    records = [r for r in store.records() if r.profile == "cifar"]
     nets = [r.spec for r in records if r.spec.kind == "train" and r.spec.data == "cifar100"]
     spec = next(spec for spec in nets if spec.approach == "adam" and spec.seed == 0)
     net = build(spec.model, spec.variant, 100, 0)
