@@ -21,7 +21,6 @@ BatchNorm uses its running statistics everywhere on the plane.
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass
 
@@ -31,7 +30,9 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
 from snt_core.methods.compressible import FIRST_AXIS, Outputs, outputs_by_name, prunable
+from snt_core.methods.folding import copied, fold
 from snt_core.methods.observe import Preprocess
+from snt_core.methods.wrapping import unwrapped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +86,8 @@ def loss_surface(
     if batch_size < 1 or len(images) == 0 or len(images) != len(labels):
         sizes = f"{len(images)} images, {len(labels)} labels, batch_size {batch_size}"
         raise ValueError(f"{sizes}: need a label for each image, and none of the three 0")
-    model = copy.deepcopy(model).eval()
+    # folded, so that a weight which the model computes is moved as it is used
+    model = fold(copied(unwrapped(model))).eval()
     weights = {name: w.detach() for name, w in prunable(model).items()}
     if not weights:
         raise ValueError("the model has no convolution or linear layer to move")
