@@ -138,7 +138,11 @@ def check_sparsity(sparsity: float) -> None:
     Raises:
         ValueError: it is.
     """
-    if not 0 <= sparsity <= 1:
+    try:
+        inside = 0 <= sparsity <= 1
+    except TypeError:
+        inside = False
+    if not inside:
         raise ValueError(
             f"sparsity {sparsity} is outside [0, 1]: it is the share of pruned weights"
         )
