@@ -12,7 +12,6 @@ computed it, so that the outputs in eval mode stay as they are::
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
@@ -23,25 +22,10 @@ from torch.nn.utils.spectral_norm import SpectralNorm, SpectralNormLoadStateDict
 from torch.nn.utils.weight_norm import WeightNorm
 
 from snt_core.methods.compressible import Sites, sites, stored, weight_names
-from snt_core.methods.wrapping import unwrapped
+from snt_core.methods.wrapping import copied, unwrapped
 
 Hook = WeightNorm | SpectralNorm | prune.BasePruningMethod
 M = TypeVar("M", bound=nn.Module)
-
-
-def copied(model: M) -> M:
-    """Return a deep copy of a model, also where it keeps results of its last forward pass.
-
-    Those of hooks and of recurrent layers are part of a graph, which ``copy.deepcopy`` refuses.
-    They are computed anew in the next pass, so that the copy gets their values only.
-    """
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        for value in vars(module).values():
-            for item in value if isinstance(value, list | tuple) else [value]:
-                if isinstance(item, Tensor) and not item.is_leaf:
-                    memo[id(item)] = item.detach().clone()
-    return copy.deepcopy(model, memo)
 
 
 def plain(model: nn.Module) -> nn.Module:

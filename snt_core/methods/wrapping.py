@@ -11,9 +11,11 @@ processes, so each public function of `methods` works on what they wrap::
 from __future__ import annotations
 
 import copy
+from typing import Any, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
+M = TypeVar("M", bound=nn.Module)
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
@@ -36,16 +38,31 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model if inner is None else unwrapped(inner)
 
 
+def copied(model: M) -> M:
+    """Return a deep copy of a model, also where it keeps results of its last forward pass.
+
+    Those of hooks and of recurrent layers are part of a graph, which ``copy.deepcopy`` refuses.
+    They are computed anew in the next pass, so that the copy gets their values only.
+    """
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for value in vars(module).values():
+            for item in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(item, Tensor) and not item.is_leaf:
+                    memo[id(item)] = item.detach().clone()
+    return copy.deepcopy(model, memo)
+
+
 def plain_copy(model: nn.Module) -> nn.Module:
     """Return a copy of the plain module in eval mode; wrapped modules within it are plain too.
 
     Raises:
-        ValueError: as :func:`copied`.
+        ValueError: as :func:`eval_copy`.
     """
-    return opened(copied(model))
+    return opened(eval_copy(model))
 
 
-def copied(model: nn.Module) -> nn.Module:
+def eval_copy(model: nn.Module) -> nn.Module:
     """Return a copy of the plain module in eval mode, with the names of the layers within it.
 
     Raises:
@@ -57,7 +74,7 @@ def copied(model: nn.Module) -> nn.Module:
             raise ValueError(f"'{name}' has no shape yet: run the model on one batch first")
         if tensor.is_meta:
             raise ValueError(f"'{name}' is on the meta device, without values: load weights first")
-    return copy.deepcopy(model).eval()
+    return copied(model).eval()
 
 
 def opened(model: nn.Module) -> nn.Module:

@@ -44,8 +44,8 @@ from snt_core.methods.compressible import (
     sites,
 )
 from snt_core.methods.coverage import mark
-from snt_core.methods.folding import bake, copied, effective, fold_hooks
-from snt_core.methods.wrapping import unwrapped
+from snt_core.methods.folding import bake, effective, fold_hooks
+from snt_core.methods.wrapping import copied, unwrapped
 
 __all__ = ["FakeQuantize", "checked_bits", "codes", "fake_quantize_weights", "freeze"]
 __all__ += ["quantize_weights", "round_weights", "roundable"]
