@@ -48,18 +48,20 @@ def norm_act(
         plus: B C H W, added before the activation.
     """
     kind, momentum = _kind(act), norm.momentum
+    triple = _triple(act) if kind == "snt" else ABSENT
+    if not _fits(x, x.shape[1], plus, norm.weight, norm.bias, *triple):
+        return None
     channels_last = x.is_contiguous(memory_format=torch.channels_last)
     plain = norm.affine and norm.weight.dtype == torch.float32
     if kind is None or momentum is None or not channels_last or not plain:
         return None
-    if not _fits(x, x.shape[1]):
+    if not _per_channel(x.shape[1], norm.weight, norm.bias, *triple):
         return None
     if plus is not None:
         # The gradient of Eq. (1) needs its input, which x alone does not give after an addition.
         if kind == "snt":
             return None
         plus = plus.to(x.dtype).contiguous(memory_format=torch.channels_last)
-    triple = _triple(act) if kind == "snt" else ABSENT
     y, mean, variance = _NormAct.apply(
         x, plus, norm.weight, norm.bias, *triple, ACTS[kind], norm.eps
     )
@@ -83,6 +85,9 @@ def eq1(x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor, dim: int) -> Tenso
     Memory of `x` must be dense in some order of the axes, as after a transposition; the output has
     that order too.
     """
+    triple = (gamma, beta, zeta)
+    if not kernels.served(x, *triple) or not _per_channel(x.shape[dim], *triple):
+        return None
     strides = x.stride()
     # The kernel reads outer x channels x inner: with its axes in memory's order x is that.
     order = sorted(range(x.ndim), key=lambda i: (-strides[i], i))
@@ -107,9 +112,11 @@ def depthwise(x: Tensor, weight: Tensor, stride: int) -> Tensor | None:
         weight: C 1 3 3, float32.
         stride: 1 or 2.
     """
+    if not _fits(x, x.shape[1], weight):
+        return None
     channels_last = x.is_contiguous(memory_format=torch.channels_last)
     plain = weight.shape == (x.shape[1], 1, 3, 3) and weight.dtype == torch.float32
-    if stride not in (1, 2) or not channels_last or not plain or not _fits(x, x.shape[1]):
+    if stride not in (1, 2) or not channels_last or not plain:
         return None
     return _Depthwise.apply(x, weight, stride)
 
@@ -126,10 +133,30 @@ def _triple(act: Any) -> Triple:
     return act.gamma, act.beta, act.zeta
 
 
-def _fits(x: Tensor, lanes: int) -> bool:
-    """Whether the kernels serve `x`, where their inner loop runs over `lanes` numbers."""
-    served = x.device.type == "cpu" and x.dtype in kernels.DTYPES
-    return served and lanes % kernels.LANES == 0 and x.numel() > 0
+def _fits(x: Tensor, lanes: int, *others: Tensor | None) -> bool:
+    """Whether the kernels serve `x` and the others; their inner loop runs over `lanes` numbers."""
+    return kernels.served(x, *others) and lanes % kernels.LANES == 0 and x.numel() > 0
+
+
+def _per_channel(channels: int, *parameters: Tensor | None) -> bool:
+    """Whether these lie in memory as the kernels read them, `channels` float32 numbers each."""
+    given = [p for p in parameters if p is not None]
+    return all(
+        p.shape == (channels,) and p.dtype == torch.float32 and p.is_contiguous() for p in given
+    )
+
+
+def _one_gradient(grad: Tensor) -> Tensor:
+    """Return the gradient.
+
+    Raises:
+        RuntimeError: many are computed at once, as by ``is_grads_batched``.
+    """
+    if not kernels.served(grad):
+        raise RuntimeError(
+            "a one-pass kernel has one gradient at a time: call fuse(model, on=False)"
+        )
+    return grad
 
 
 def _floats(count: int, channels: int) -> tuple[Tensor, ...]:
@@ -171,7 +198,7 @@ class _NormAct(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         x, seen, mean, inverse, scale, shift, *triple = ctx.saved_tensors
-        grad = grad.contiguous(memory_format=torch.channels_last)
+        grad = _one_gradient(grad).contiguous(memory_format=torch.channels_last)
         d_x = torch.empty_like(x)
         d_plus = torch.empty_like(x) if ctx.added and ctx.act else None
         d_scale, d_shift, *d_triple = _floats(5, ctx.size[1])
@@ -206,11 +233,9 @@ class _Eq1(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, *triple = ctx.saved_tensors
-        d_x = torch.empty_like(x)
+        grad, d_x = _one_gradient(grad).contiguous(), torch.empty_like(x)
         d_triple = _floats(3, ctx.size[1])
-        kernels.call(
-            "act_backward", x.dtype, grad.contiguous(), x, d_x, *ctx.size, *triple, *d_triple
-        )
+        kernels.call("act_backward", x.dtype, grad, x, d_x, *ctx.size, *triple, *d_triple)
         return d_x, *d_triple, None, None
 
 
@@ -230,7 +255,7 @@ class _Depthwise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, taps = ctx.saved_tensors
-        grad = grad.contiguous(memory_format=torch.channels_last)
+        grad = _one_gradient(grad).contiguous(memory_format=torch.channels_last)
         d_x, d_taps = torch.empty_like(x), torch.empty_like(taps)
         kernels.call("depthwise_backward", x.dtype, grad, x, taps, d_x, d_taps, *ctx.size)
         return d_x, d_taps.t().reshape(-1, 1, 3, 3), None

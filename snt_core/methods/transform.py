@@ -76,6 +76,11 @@ def _plain(x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor, dim: int) -> Te
     return _scale_and_shift(negative, beta, zeta, dim).add_(positive)
 
 
+# whose shapes a symbolic trace does not know
+torch.fx.wrap("_plain")
+torch.fx.wrap("_fused")
+
+
 def _scale_and_shift(x: Tensor, scale: Tensor, shift: Tensor, dim: int) -> Tensor:
     """Return `scale * x + shift` along `dim`: batch normalisation with mean 0 and variance 1."""
     mean, variance = torch.zeros_like(scale), torch.ones_like(scale)
@@ -108,7 +113,7 @@ def _along(
 
 def _fused(x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor, dim: int) -> Tensor:
     """Return Eq. (1) in one pass each way: by our kernel on a CPU, by a compiled one elsewhere."""
-    if x.device.type != "cpu":
+    if x.device.type not in ("cpu", "meta"):
         return _along(_compiled(), x, gamma, beta, zeta, dim)
     y = eq1(x, gamma, beta, zeta, dim)
     return _plain(x, gamma, beta, zeta, dim) if y is None else y

@@ -20,7 +20,8 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from snt_core.common.files import atomic_write, cache_dir
 
@@ -44,6 +45,32 @@ def available() -> bool:
     except (OSError, subprocess.CalledProcessError):
         return False
     return True
+
+
+def untraced(*tensors: Tensor | None) -> bool:
+    """Whether nothing but autograd follows what is done to these tensors.
+
+    False within torch.compile, torch.export, jit.trace, torch.func, forward mode and dispatch modes
+    (fake tensors, make_fx), and for subclasses of tensors. There a number may have no memory, or
+    what a kernel does to its memory would go unseen. None is passed over.
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or forward_ad._current_level >= 0:
+        return False
+    if torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack():
+        return False
+    return all(type(t) in (Tensor, nn.Parameter) for t in tensors if t is not None)
+
+
+def served(*tensors: Tensor | None) -> bool:
+    """Whether the kernels can be called on these tensors: dense memory of a CPU, and untraced."""
+    return untraced(*tensors) and all(_has_memory(t) for t in tensors if t is not None)
+
+
+def _has_memory(x: Tensor) -> bool:
+    # the views that x.conj().imag makes keep their sign aside, and zeros of autograd have no memory
+    plain = x.layout is torch.strided and not x.is_neg() and not x._is_zerotensor()
+    plain = plain and not torch._C._functorch.is_legacy_batchedtensor(x)
+    return plain and x.device.type == "cpu" and x.dtype in DTYPES
 
 
 def call(name: str, dtype: torch.dtype, *values: Tensor | int | float | None) -> None:

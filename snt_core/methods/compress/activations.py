@@ -45,6 +45,7 @@ import torch
 from torch import Tensor, nn
 
 from snt_core.fast import kernels
+from snt_core.methods.compress.composed import composed
 from snt_core.methods.compress.quantize import checked_bits, fake_quantize_weights, freeze
 from snt_core.methods.compress.ranges import (
     Range,
@@ -176,6 +177,14 @@ class ActQuantizer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return fake_quantize(x, self.scale, self.zero_point, 2**self.act_bits - 1)
 
+    def _apply(self, fn: Any, recurse: bool = True) -> ActQuantizer:
+        """Follow ``model.half()`` and its like in everything but the scale's precision."""
+        exact = self.scale
+        super()._apply(fn, recurse)
+        if self.scale.dtype != exact.dtype:  # half precision would move the levels
+            self.scale = exact.to(self.scale.device)
+        return self
+
 
 def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor | int, top: int) -> Tensor:
     r"""Return ``scale * (code - zero_point)`` of the nearest code in 0..top.
@@ -192,11 +201,11 @@ def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor | int, top: int) 
         scale: a scalar, above 0.
         zero_point: a whole number in 0..top.
     """
-    served = x.device.type == "cpu" and x.dtype in kernels.DTYPES and scale.dtype == torch.float32
-    if served and kernels.available():
+    if kernels.served(x, scale) and scale.dtype == torch.float32 and kernels.available():
         return _OnePass.apply(x, scale, int(zero_point), top)
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    return _FakeQuantize.apply(wide, scale.to(wide.dtype), zero_point, top).to(x.dtype)
+    rounded = _FakeQuantize.apply if kernels.untraced(x, scale) else composed
+    return rounded(wide, scale.to(wide.dtype), zero_point, top).to(x.dtype)
 
 
 class _FakeQuantize(torch.autograd.Function):
@@ -243,7 +252,8 @@ class _OnePass(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         x, scale = ctx.saved_tensors
         zero_point, top = ctx.levels
-        if torch.is_grad_enabled():  # a second derivative is asked for
+        # a second derivative is asked for, or one of many gradients at once
+        if torch.is_grad_enabled() or not kernels.served(grad):
             inside, ends = _straight_through(
                 grad.float(), x.float(), scale, -zero_point, top - zero_point
             )

@@ -66,9 +66,13 @@ class FakeQuantize(nn.Module):
         self.factor: Tensor | None
         self.register_buffer("factor", factor)
 
-    def forward(self, weight: Tensor) -> Tensor:
+    def levels(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weight's codes as floats, and the scale that turns them back into numbers."""
         wide = _wide(weight.detach())
-        rounded, scale = _round(wide, self.weight_bits, self.per_channel, self.factor, self.outputs)
+        return _round(wide, self.weight_bits, self.per_channel, self.factor, self.outputs)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        rounded, scale = self.levels(weight)
         # the difference is exactly 0, so the levels stay exact (w + (q - w) would miss them)
         return (rounded * scale).to(weight.dtype) + (weight - weight.detach())
 

@@ -136,8 +136,13 @@ class PACT(nn.Module):
         self.clip_alpha = nn.Parameter(torch.tensor(shrink * level or 1.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        step = _positive(self.clip_alpha) / self.above
-        return fake_quantize(x, step, self.below, self.below + self.above)
+        return fake_quantize(x, self.step(), self.below, self.below + self.above)
+
+    def step(self) -> Tensor:
+        """Return the distance of two levels, a scalar that follows ``clip_alpha``."""
+        # in half precision the steps would drift from multiples of one another
+        alpha = self.clip_alpha.to(torch.promote_types(self.clip_alpha.dtype, torch.float32))
+        return _positive(alpha) / self.above
 
 
 def _positive(alpha: Tensor) -> Tensor:

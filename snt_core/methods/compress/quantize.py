@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from snt_core.methods.compress.levels import FakeQuantize, checked_bits, codes, least_error_factor
 from snt_core.methods.compress.masking import Mask, compute_by, parametrized_by
+from snt_core.methods.compress.weight_codes import keep_codes
 from snt_core.methods.compressible import (
     Sites,
     check_finite,
@@ -151,6 +152,8 @@ def freeze(model: nn.Module) -> nn.Module:
     """Return a plain copy of a fake-quantized model: same outputs, ordinary quantized weights.
 
     Weights that are tied stay so, unless one of the modules that hold them does not round them.
+    Each module keeps bits and scales in its attribute ``weight_codes``, by the weight's name:
+    :class:`~snt_core.methods.compress.weight_codes.WeightCodes`.
     """
     model = copied(unwrapped(model))
     quantizers = {
@@ -161,12 +164,25 @@ def freeze(model: nn.Module) -> nn.Module:
     }
     # all of them before any of them ends, since they may share what they are computed from
     values = {site: effective(*site) for site in quantizers}
+    scales = {site: _scale(site, quantizer) for site, quantizer in quantizers.items()}
     originals = {site: bake(*site, values[site]) for site in quantizers}
     tied: dict[int, nn.Parameter] = {}
     for site, quantizer in quantizers.items():
         _tie(site, originals[site], tied)
+        keep_codes(*site, quantizer.weight_bits, scales[site])
         mark(*site, weight_bits=quantizer.weight_bits)
     return model
+
+
+def _scale(site: tuple[nn.Module, str], quantizer: FakeQuantize) -> Tensor:
+    """Return the scale of a weight as its quantizer rounds it now."""
+    seen: list[Tensor] = []
+    handle = quantizer.register_forward_pre_hook(
+        lambda _, args: seen.append(quantizer.levels(args[0])[1])
+    )
+    effective(*site)
+    handle.remove()
+    return seen[-1]
 
 
 def _tie(
