@@ -60,11 +60,15 @@ FUNCTIONS: dict[Any, str] = {
 METHODS = {name: kind for kind, names in _NAMES.items() for name in names if hasattr(Tensor, name)}
 
 # functions whose results have their channels on axis 1, or on the last; and those that move axes
-_FIRST: tuple[Any, ...] = (
-    *(F.batch_norm, torch.batch_norm, F.group_norm, F.instance_norm),
-    *(F.conv1d, F.conv2d, F.conv3d),
-    *(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
-)
+_FIRST: tuple[Any, ...] = (*(F.batch_norm, torch.batch_norm, F.group_norm, F.instance_norm),)
+_SPATIAL: dict[Any, int] = {  # axes that follow the channels
+    F.conv1d: 1,
+    F.conv2d: 2,
+    F.conv3d: 3,
+    F.conv_transpose1d: 1,
+    F.conv_transpose2d: 2,
+    F.conv_transpose3d: 3,
+}
 _LAST: tuple[Any, ...] = (F.linear, F.layer_norm)
 _MOVES: tuple[Any, ...] = (
     *(Tensor.permute, Tensor.transpose, Tensor.movedim),
@@ -82,7 +86,7 @@ class Site:
         order: how many activations the caller has called before in the same forward pass.
         module: the activation, or None for a function.
         channels: size of the axis that the layer before it has its outputs on.
-        dim: that axis, 1 or -1.
+        dim: that axis, 1 or -1; 0 where the example has no batch axis.
         dtype, device: those of its input.
         slope: of the negative side, one for each channel where it is a tensor; None if curved.
         differs: whether a later pass of the caller has met other channels at this call.
@@ -151,6 +155,8 @@ class _Watch(TorchFunctionMode):
         """Say on which axis of a result its channels lie."""
         if func in _FIRST:
             self.axis[id(out)] = 1
+        elif func in _SPATIAL:
+            self.axis[id(out)] = out.ndim - 1 - _SPATIAL[func]
         elif func in _LAST:
             self.axis[id(out)] = out.ndim - 1
         else:
@@ -180,7 +186,7 @@ class _Watch(TorchFunctionMode):
         if axis not in (1, x.ndim - 1):
             dim = axis
         self.trace.kept.append(x)
-        channels = x.shape[axis] if x.ndim else 1
+        channels = x.shape[axis] if x.ndim else 0
         caller, order = frame
         site = Site(kind, caller, order, module, channels, dim, x.dtype, x.device, slope, id(x))
         frame[1] += 1

@@ -70,6 +70,13 @@ class Replacement:
 
     def _in_caller(self, caller: nn.Module | None, sites: list[Site], trace: Trace) -> None:
         wanted = [site for site in sites if self._wanted(site)]
+        if isinstance(caller, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer):
+            for site in wanted[:1]:  # held as an attribute, module or function
+                old = site.module or caller.activation
+                caller.activation = self._new(site, old)
+                # or a fused kernel of evaluation computes the old one
+                caller.activation_relu_or_gelu = 0
+            return
         places = self._places(caller, wanted, trace)
         if places is not None:
             for site, (owner, name) in zip(wanted, places, strict=True):
@@ -88,6 +95,8 @@ class Replacement:
             reason = "it is Eq. (1) already"
         elif site.differs:
             reason = "one call meets different numbers of channels"
+        elif site.dim == 0 or not site.channels:
+            reason = "its input has no axis for the batch"
         elif not site.dtype.is_floating_point:
             reason = f"its input is of {site.dtype}"
         if reason:

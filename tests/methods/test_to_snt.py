@@ -304,6 +304,25 @@ def test_bad_arguments_are_named_in_a_line(example, options, match):
         to_snt(nn.Sequential(nn.Linear(3, 4), nn.ReLU()), example, **options)
 
 
+@pytest.mark.parametrize(
+    "activation", ["relu", F.relu, nn.ReLU()], ids=["name", "function", "module"]
+)
+@torch.no_grad()
+def test_torchs_transformer_computes_eq1_in_its_fused_kernels_place(activation):
+    net = nn.TransformerEncoderLayer(8, 2, 16, activation=activation, batch_first=True).eval()
+    x = torch.randn(2, 5, 8)
+    new, report = to_snt(net, x)
+    torch.testing.assert_close(new(x), net(x))
+    assert [(r.name, r.channels, r.dim) for r in report.replaced] == [("activation", 16, -1)]
+    new.activation.zeta.fill_(1.0)
+    assert not torch.allclose(new(x), net(x))
+
+
+def test_an_example_without_a_batch_has_no_channels_to_tell():
+    _, report = to_snt(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), torch.randn(3, 8, 8))
+    assert report.left == (("1", "its input has no axis for the batch"),)
+
+
 def test_a_second_time_nothing_is_replaced():
     new, _ = to_snt(vision.resnet18().eval(), images())
     again, report = to_snt(new, images())
