@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from snt_core.methods.wrapping import unwrapped
 
@@ -116,6 +117,7 @@ class Trace:
     given: dict[nn.Module, tuple[int, set[str]]] = field(default_factory=dict)
     outputs: dict[nn.Module, list[int]] = field(default_factory=dict)
     readers: dict[int, set[nn.Module | None]] = field(default_factory=dict)
+    returned: set[int] = field(default_factory=set)
     kept: list[Any] = field(default_factory=list)
 
 
@@ -252,8 +254,10 @@ def find(model: nn.Module, example: tuple[Any, ...]) -> Trace:
         handles += [enter, leave]
     try:
         with torch.no_grad(), watch:
-            model(*example)
+            output = model(*example)
     finally:
         for handle in handles:
             handle.remove()
+    watch.trace.kept.append(output)
+    watch.trace.returned = {id(leaf) for leaf in tree_leaves(output)}
     return watch.trace

@@ -145,7 +145,9 @@ def _source(block: _Block, blocks: dict[nn.Module, _Block], trace: Trace) -> Sit
     wanted = trace.inputs[block.module][0][0]
     inside = set(block.module.modules())
     for _ in range(2):
-        if any(reader not in inside for reader in trace.readers.get(wanted, ())):
+        if wanted in trace.returned or any(
+            reader not in inside for reader in trace.readers.get(wanted, ())
+        ):
             return None
         for site in trace.sites:
             if site.after == wanted and site.kind == "SNTActivation" and site.module is not None:

@@ -144,7 +144,7 @@ class SAM(Optimizer):
             self._descend()
             return None
         if getattr(self, "found_inf", None) is not None:
-            del self.found_inf, self.grad_scale  # the scaler does not, after an error
+            self._forget_scaler()
             raise ValueError("a GradScaler takes first_step() and no closure; see SAM's docstring")
         loss = self._gradient(closure)
         self.first_step()
@@ -194,6 +194,7 @@ class SAM(Optimizer):
         """Go back to `w`, and take the base optimizer's step if nothing is wrong."""
         home = self._home
         if home is None:
+            self._forget_scaler()
             raise ValueError("step() needs a closure, or first_step() before it")
         self.restore()
         if not home.sound:  # as `first_step` has said
@@ -213,7 +214,7 @@ class SAM(Optimizer):
         if found is None:
             return False
         if scale is None:
-            del self.found_inf, self.grad_scale
+            self._forget_scaler()
             raise ValueError(
                 "unscale_() of a GradScaler may have met the first pass's gradients or the "
                 "second's: leave it out, and clip in base.register_step_pre_hook(...)"
@@ -222,6 +223,11 @@ class SAM(Optimizer):
             assert grad is not None
             grad.mul_(scale.double().reciprocal().to(grad))
         return bool(found)  # the scaler tells of it, by a smaller scale
+
+    def _forget_scaler(self) -> None:
+        """Drop what a GradScaler has set for this call; after an error it does not."""
+        for name in ("found_inf", "grad_scale"):
+            self.__dict__.pop(name, None)
 
     def _gradient(self, closure: Callable[[], Any]) -> Any:
         self.zero_grad()

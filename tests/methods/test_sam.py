@@ -491,6 +491,8 @@ def test_what_a_grad_scaler_leaves_open_is_refused():
     closure()
     with pytest.raises(ValueError, match="GradScaler takes first_step"):
         scaler.step(sam, closure)
+    with pytest.raises(ValueError, match="first_step"):
+        scaler.step(sam)
     scaler.unscale_(sam)
     sam.first_step()
     with pytest.raises(ValueError, match="unscale_"):

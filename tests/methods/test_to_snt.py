@@ -142,6 +142,15 @@ def test_what_cannot_move_is_listed(name):
     assert {n for n, _ in report.stayed} == {r.name for r in report.replaced}
 
 
+@torch.no_grad()
+def test_features_that_the_model_returns_keep_their_activation():
+    net = stirred(timm.create_model("resnet18", features_only=True))
+    new, report = to_snt(net, images(), preact=True)
+    # one of two blocks a stage hands its activation on within the stage
+    assert len(report.moved) == 4
+    assert all((f >= 0).all() for f in new(images()))
+
+
 class Functions(nn.Module):
     """The net of torch's tutorials: functions, one of which follows the training mode."""
 
