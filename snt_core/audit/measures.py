@@ -1,0 +1,310 @@
+"""What an audit measures, in the order of worth: a small budget gets the most telling first."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from snt_core.audit import calls, layerwise
+from snt_core.audit.first_look import FirstLook
+from snt_core.audit.scene import Scene, score
+
+Row = dict[str, Any]
+Rows = list[Row]
+Found = Mapping[str, Rows]  # rows of what is measured already, by `Measure.key`
+Run = Callable[[Scene, Found], tuple[Rows, int]]
+
+SPARSITIES = (0.5, 0.7, 0.3, 0.9, 0.8, 0.6)
+PRODUCTS, TOLERANCE = 20, 0.02
+PROBES, STEPS = 2, 8
+RANK_LIMIT = 2048  # the smaller side of a weight whose singular values are computed
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measurement.
+
+    Attributes:
+        name: its family, such as "quantize".
+        settings: what tells it from others of the family.
+        title: what a reader calls it.
+        cost: seconds that it is expected to take.
+        run: carries it out; given what was found before.
+        after: the families that must have been tried before it.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    title: str
+    cost: float
+    run: Run
+
+    @property
+    def key(self) -> str:
+        told = " ".join(f"{k}={v}" for k, v in self.settings.items())
+        return f"{self.name} {told}".strip()
+
+
+def planned(scene: Scene, look: FirstLook, lose: float) -> list[Measure]:
+    """Return everything that can be measured of a net, the most telling first."""
+    can = "compression" not in look.unsupported
+    curved = "curvature" not in look.unsupported
+    every: list[Measure] = [_float(scene)]
+    if can:
+        every += [_quantized(scene, 8, 0, True), _quantized(scene, 4, 0, True)]
+        every += [_pruned(scene, 0.5), _quantized(scene, 8, 8, True, "minmax")]
+        every += [_quantized(scene, 4, 0, False), _packed(scene)]
+    if curved:
+        every.append(_lambda_max(scene, normalised=False))
+    if can:
+        every += [_outliers(scene), _quantized(scene, 8, 0, False)]
+        every += _layers(scene, "W4")
+        every.append(_mix(scene, lose))
+        every += [_pruned(scene, s) for s in SPARSITIES[1:]]
+    if look.is_vit:
+        every += [_tokens(scene, "merge", r) for r in (4, 8, 16)]
+        every += [_tokens(scene, "prune", k) for k in (0.9, 0.7, 0.5)]
+    if can:
+        rules = [(o, c) for o in ("percentile", "mse", "minmax") for c in (True, False)]
+        every += [_quantized(scene, 8, 8, c, o) for o, c in rules if (o, c) != ("minmax", True)]
+        every += [_latency(scene), _entropies(scene)]
+    if curved:
+        every += [_lambda_max(scene, normalised=True), _trace(scene)]
+    if can:
+        every += [*_layers(scene, "50 %"), _ranks(scene)]
+    if curved:
+        every.append(_density(scene))
+    return every
+
+
+def _once(scene: Scene) -> float:
+    return scene.sizes.forward * scene.sizes.evaluate
+
+
+def _float(scene: Scene) -> Measure:
+    def run(scene: Scene, found: Found) -> tuple[Rows, int]:
+        n = scene.sizes.evaluate
+        few = score(scene.model, scene, scene.sizes.layer)  # what single layers are compared with
+        return [score(scene.model, scene, n).row(part="all"), few.row(part="layer")], n
+
+    return Measure("float", {}, "the net itself", 1.3 * _once(scene), run)
+
+
+def _quantized(
+    scene: Scene, weight_bits: int, act_bits: int, per_channel: bool, observer: str = ""
+) -> Measure:
+    settings = {
+        "weight_bits": weight_bits,
+        "act_bits": act_bits,
+        "per_channel": per_channel,
+        "observer": observer,
+    }
+
+    def run(scene: Scene, found: Found) -> tuple[Rows, int]:
+        model = calls.quantized(scene, weight_bits, act_bits, per_channel, observer)
+        return [score(model, scene, scene.sizes.evaluate).row()], scene.sizes.evaluate
+
+    title = f"W{weight_bits}{f'A{act_bits}' if act_bits else ''}"
+    title += f", a scale for each {'channel' if per_channel else 'tensor'}"
+    title += f", ranges by {observer}" if observer else ""
+    passes = {"": 1.0, "minmax": 2.0, "percentile": 2.5, "mse": 3.0}[observer]
+    return Measure("quantize", settings, title, passes * _once(scene) + 0.3, run)
+
+
+def _pruned(scene: Scene, sparsity: float) -> Measure:
+    def run(scene: Scene, found: Found) -> tuple[Rows, int]:
+        model = calls.pruned(scene, sparsity)
+        return [score(model, scene, scene.sizes.evaluate).row()], scene.sizes.evaluate
+
+    cost = _once(scene) + 3e-7 * scene.weights  # to sort the weights
+    return Measure("prune", {"sparsity": sparsity}, f"{sparsity:.0%} pruned", cost, run)
+
+
+def _tokens(scene: Scene, method: str, setting: float) -> Measure:
+    def run(scene: Scene, found: Found) -> tuple[Rows, int]:
+        from snt_core.methods.compress.speed import speedup
+
+        model = calls.fewer_tokens(scene, method, setting)
+        few = scene.inputs[: min(8, len(scene.inputs))].to(scene.device)
+        faster = speedup(scene.model, model, few, repeats=3)
+        n = scene.sizes.evaluate
+        return [score(model, scene, n).row(speedup=faster)], n
+
+    title = (
+        f"{setting} tokens merged a block" if method == "merge" else f"{setting:.0%} of tokens kept"
+    )
+    cost = _once(scene) + 64 * scene.sizes.forward
+    return Measure("tokens", {"method": method, "setting": setting}, title, cost, run)
+
+
+def _layers(scene: Scene, treatment: str) -> list[Measure]:
+    def of(name: str) -> Measure:
+        def run(scene: Scene, found: Found) -> tuple[Rows, int]:
+            return layerwise.one_layer(scene, name, treatment), scene.sizes.layer
+
+        cost = scene.sizes.forward * scene.sizes.layer
+        settings = {"layer": name, "treatment": treatment}
+        return Measure("layer", settings, f"{name} alone at {treatment}", cost, run)
+
+    known = calls.layers(scene.model)
+    return [of(name) for name in sorted(known, key=lambda n: -known[n].weight.numel())]
+
+
+def rises_of(found: Found, treatment: str = "W4") -> dict[str, float]:
+    """Return how much the loss rises with each layer alone treated so, as far as it is known."""
+    base = next((row for row in found.get("float", ()) if row["part"] == "layer"), None)
+    if base is None or base["loss"] is None:
+        return {}
+    return {
+        row["layer"]: (1e30 if row["loss"] is None else row["loss"] - base["loss"])
+        for rows in found.values()
+        for row in rows
+        if row.get("treatment") == treatment
+    }
+
+
+def _mix(scene: Scene, lose: float) -> Measure:
+    def run(scene: Scene, found: Found) -> tuple[Rows, int]:
+        rises = rises_of(found)
+        if not rises:
+            raise ValueError("no layer was tried alone yet")
+        rows = layerwise.cheapest_mix(scene, rises, lose)
+        return rows, scene.sizes.evaluate
+
+    tries = 3 + len(calls.layers(scene.model)).bit_length()
+    cost = tries * _once(scene) / 2 + 1e-6 * scene.weights
+    return Measure("mix", {"lose": lose}, "the cheapest mix of 8 and 4 bits", cost, run)
+
+
+def _packed(scene: Scene) -> Measure:
+    def run(scene: Scene, found: Found) -> tuple[Rows, int]:
+        names = list(calls.layers(scene.model))
+        sizes = {b: calls.packed_bytes(scene.model, dict.fromkeys(names, b)) for b in (32, 8, 4)}
+        return [{"weight_bits": bits, "bytes": size} for bits, size in sizes.items()], 0
+
+    return Measure("packed", {}, "bytes of the packed file", 0.3 + 1e-7 * scene.weights, run)
+
+
+def _latency(scene: Scene) -> Measure:
+    def run(scene: Scene, found: Found) -> tuple[Rows, int]:
+        return [
+            {"batch": n, "milliseconds": 1000 * _median_seconds(scene, n)}
+            for n in sorted({1, min(8, len(scene.inputs))})
+        ], 0
+
+    return Measure("latency", {}, "milliseconds of a forward pass", 80 * scene.sizes.forward, run)
+
+
+def _median_seconds(scene: Scene, n: int) -> float:
+    x = scene.inputs[:n].to(scene.device)
+    seconds = []
+    with torch.no_grad():
+        for _ in range(8):
+            start = time.perf_counter()
+            scene.model(x)
+            if scene.device == "cuda":
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[1:])  # the first warms up
+
+
+def _lambda_max(scene: Scene, *, normalised: bool) -> Measure:
+    def run(scene: Scene, found: Found) -> tuple[Rows, int]:
+        one = calls.lambda_max(
+            scene, normalised=normalised, max_products=PRODUCTS, tolerance=TOLERANCE
+        )
+        keys = ("value", "residual", "products", "converged")
+        return [{key: getattr(one, key) for key in keys}], scene.sizes.curve
+
+    title = "lambda_max" + (", filters normalised" if normalised else "")
+    cost = 0.7 * PRODUCTS * _product(scene)  # it seldom takes all of them
+    return Measure("lambda_max", {"normalised": normalised}, title, cost, run)
+
+
+def _product(scene: Scene) -> float:
+    return scene.sizes.product * scene.sizes.curve
+
+
+def _trace(scene: Scene) -> Measure:
+    probes = 5
+
+    def run(scene: Scene, found: Found) -> tuple[Rows, int]:
+        one = calls.trace(scene, probes)
+        row = {
+            "value": one.value,
+            "error": one.error,
+            "probes": probes,
+            "parameters": one.parameters,
+        }
+        return [row], scene.sizes.curve
+
+    return Measure(
+        "trace", {"probes": probes}, "trace of the Hessian", probes * _product(scene), run
+    )
+
+
+def _density(scene: Scene) -> Measure:
+    def run(scene: Scene, found: Found) -> tuple[Rows, int]:
+        one = calls.density(scene, PROBES, STEPS)
+        rows = [{"nodes": n, "weights": w} for n, w in zip(one.nodes, one.weights)]
+        return rows, scene.sizes.curve
+
+    settings = {"probes": PROBES, "steps": STEPS}
+    return Measure("density", settings, "spectrum", PROBES * STEPS * _product(scene), run)
+
+
+def _outliers(scene: Scene) -> Measure:
+    def run(scene: Scene, found: Found) -> tuple[Rows, int]:
+        rows: Rows = []
+        for name in calls.layers(scene.model):
+            try:
+                ranges = calls.ranges(scene, [name])[name]
+            except ValueError as error:  # such as one that takes no part
+                rows.append({"layer": name, "why": str(error)})
+                continue
+            ratio = calls.widest(ranges)
+            worst = max((k for k in ranges.kurtosis if k == k), default=None)
+            finite = ratio if ratio < 1e300 else None
+            rows.append({"layer": name, "widest to median": finite, "kurtosis": worst})
+        return rows, scene.sizes.calibrate
+
+    cost = len(calls.layers(scene.model)) * scene.sizes.forward * scene.sizes.calibrate
+    return Measure("outliers", {}, "outliers among what layers read", 1.3 * cost, run)
+
+
+def _entropies(scene: Scene) -> Measure:
+    def run(scene: Scene, found: Found) -> tuple[Rows, int]:
+        weights, activations = calls.entropies(scene, 4)
+        rows = [
+            {"layer": name, "weights": bits, "activations": activations.layers.get(name)}
+            for name, bits in weights.layers.items()
+        ]
+        rows.append({"layer": "", "weights": weights.mean, "activations": activations.mean})
+        return rows, scene.sizes.calibrate
+
+    cost = 4 * scene.sizes.forward * scene.sizes.calibrate + 0.5
+    return Measure("entropy", {"bits": 4}, "entropy of 4-bit codes", cost, run)
+
+
+def _ranks(scene: Scene) -> Measure:
+    known = calls.layers(scene.model)
+
+    def sides(weight: Any) -> tuple[int, int]:
+        first, second = weight.flatten(1).shape
+        return min(first, second), max(first, second)
+
+    def run(scene: Scene, found: Found) -> tuple[Rows, int]:
+        return [
+            {"layer": name, "rank share": calls.rank(layer.weight)}
+            for name, layer in calls.layers(scene.model).items()
+            if 1 < sides(layer.weight)[0] <= RANK_LIMIT and layer.weight.any()
+        ], 0
+
+    counted = [sides(layer.weight) for layer in known.values()]
+    cost = sum(8e-10 * a * a * b for a, b in counted if a <= RANK_LIMIT) + 0.1
+    return Measure("rank", {}, "effective ranks of the weights", cost, run)
