@@ -10,7 +10,7 @@ from typing import Any
 
 from snt_core.audit import first_look, measures
 from snt_core.audit.first_look import FirstLook
-from snt_core.audit.measures import Measure
+from snt_core.audit.measure import Measure
 from snt_core.audit.preparing import Asked, labelled, prepare
 from snt_core.audit.scene import Sizes
 from snt_core.runs.budget import Budget

@@ -27,7 +27,8 @@ def scores(audit: Audit) -> pd.DataFrame:
     """
     base = _first(audit, "float")
     rows = []
-    for measure in audit.plan:
+    order = sorted(audit.plan, key=lambda m: (m.name != "quantize", m.name, m.title))
+    for measure in order:
         if measure.name not in SCORED or not (row := _first(audit, measure.key)):
             continue
         rows.append(

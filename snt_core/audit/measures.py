@@ -4,50 +4,14 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
-
 import torch
 
-from snt_core.audit import calls, layerwise
+from snt_core.audit import calls, insights, layerwise
 from snt_core.audit.first_look import FirstLook
+from snt_core.audit.measure import Found, Measure, Rows
 from snt_core.audit.scene import Scene, score
 
-Row = dict[str, Any]
-Rows = list[Row]
-Found = Mapping[str, Rows]  # rows of what is measured already, by `Measure.key`
-Run = Callable[[Scene, Found], tuple[Rows, int]]
-
 SPARSITIES = (0.5, 0.7, 0.3, 0.9, 0.8, 0.6)
-PRODUCTS, TOLERANCE = 20, 0.02
-PROBES, STEPS = 2, 8
-RANK_LIMIT = 2048  # the smaller side of a weight whose singular values are computed
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One measurement.
-
-    Attributes:
-        name: its family, such as "quantize".
-        settings: what tells it from others of the family.
-        title: what a reader calls it.
-        cost: seconds that it is expected to take.
-        run: carries it out; given what was found before.
-        after: the families that must have been tried before it.
-    """
-
-    name: str
-    settings: Mapping[str, Any]
-    title: str
-    cost: float
-    run: Run
-
-    @property
-    def key(self) -> str:
-        told = " ".join(f"{k}={v}" for k, v in self.settings.items())
-        return f"{self.name} {told}".strip()
 
 
 def planned(scene: Scene, look: FirstLook, lose: float) -> list[Measure]:
@@ -60,9 +24,9 @@ def planned(scene: Scene, look: FirstLook, lose: float) -> list[Measure]:
         every += [_pruned(scene, 0.5), _quantized(scene, 8, 8, True, "minmax")]
         every += [_quantized(scene, 4, 0, False), _packed(scene)]
     if curved:
-        every.append(_lambda_max(scene, normalised=False))
+        every.append(insights.largest_eigenvalue(scene, normalised=False))
     if can:
-        every += [_outliers(scene), _quantized(scene, 8, 0, False)]
+        every += [insights.outliers(scene), _quantized(scene, 8, 0, False)]
         every += _layers(scene, "W4")
         every.append(_mix(scene, lose))
         every += [_pruned(scene, s) for s in SPARSITIES[1:]]
@@ -72,13 +36,13 @@ def planned(scene: Scene, look: FirstLook, lose: float) -> list[Measure]:
     if can:
         rules = [(o, c) for o in ("percentile", "mse", "minmax") for c in (True, False)]
         every += [_quantized(scene, 8, 8, c, o) for o, c in rules if (o, c) != ("minmax", True)]
-        every += [_latency(scene), _entropies(scene)]
+        every += [_latency(scene), insights.entropies(scene)]
     if curved:
-        every += [_lambda_max(scene, normalised=True), _trace(scene)]
+        every += [insights.largest_eigenvalue(scene, normalised=True), insights.trace(scene)]
     if can:
-        every += [*_layers(scene, "50 %"), _ranks(scene)]
+        every += [*_layers(scene, "50 %"), insights.ranks(scene)]
     if curved:
-        every.append(_density(scene))
+        every.append(insights.density(scene))
     return every
 
 
@@ -211,100 +175,3 @@ def _median_seconds(scene: Scene, n: int) -> float:
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - start)
     return statistics.median(seconds[1:])  # the first warms up
-
-
-def _lambda_max(scene: Scene, *, normalised: bool) -> Measure:
-    def run(scene: Scene, found: Found) -> tuple[Rows, int]:
-        one = calls.lambda_max(
-            scene, normalised=normalised, max_products=PRODUCTS, tolerance=TOLERANCE
-        )
-        keys = ("value", "residual", "products", "converged")
-        return [{key: getattr(one, key) for key in keys}], scene.sizes.curve
-
-    title = "lambda_max" + (", filters normalised" if normalised else "")
-    cost = 0.7 * PRODUCTS * _product(scene)  # it seldom takes all of them
-    return Measure("lambda_max", {"normalised": normalised}, title, cost, run)
-
-
-def _product(scene: Scene) -> float:
-    return scene.sizes.product * scene.sizes.curve
-
-
-def _trace(scene: Scene) -> Measure:
-    probes = 5
-
-    def run(scene: Scene, found: Found) -> tuple[Rows, int]:
-        one = calls.trace(scene, probes)
-        row = {
-            "value": one.value,
-            "error": one.error,
-            "probes": probes,
-            "parameters": one.parameters,
-        }
-        return [row], scene.sizes.curve
-
-    return Measure(
-        "trace", {"probes": probes}, "trace of the Hessian", probes * _product(scene), run
-    )
-
-
-def _density(scene: Scene) -> Measure:
-    def run(scene: Scene, found: Found) -> tuple[Rows, int]:
-        one = calls.density(scene, PROBES, STEPS)
-        rows = [{"nodes": n, "weights": w} for n, w in zip(one.nodes, one.weights)]
-        return rows, scene.sizes.curve
-
-    settings = {"probes": PROBES, "steps": STEPS}
-    return Measure("density", settings, "spectrum", PROBES * STEPS * _product(scene), run)
-
-
-def _outliers(scene: Scene) -> Measure:
-    def run(scene: Scene, found: Found) -> tuple[Rows, int]:
-        rows: Rows = []
-        for name in calls.layers(scene.model):
-            try:
-                ranges = calls.ranges(scene, [name])[name]
-            except ValueError as error:  # such as one that takes no part
-                rows.append({"layer": name, "why": str(error)})
-                continue
-            ratio = calls.widest(ranges)
-            worst = max((k for k in ranges.kurtosis if k == k), default=None)
-            finite = ratio if ratio < 1e300 else None
-            rows.append({"layer": name, "widest to median": finite, "kurtosis": worst})
-        return rows, scene.sizes.calibrate
-
-    cost = len(calls.layers(scene.model)) * scene.sizes.forward * scene.sizes.calibrate
-    return Measure("outliers", {}, "outliers among what layers read", 1.3 * cost, run)
-
-
-def _entropies(scene: Scene) -> Measure:
-    def run(scene: Scene, found: Found) -> tuple[Rows, int]:
-        weights, activations = calls.entropies(scene, 4)
-        rows = [
-            {"layer": name, "weights": bits, "activations": activations.layers.get(name)}
-            for name, bits in weights.layers.items()
-        ]
-        rows.append({"layer": "", "weights": weights.mean, "activations": activations.mean})
-        return rows, scene.sizes.calibrate
-
-    cost = 4 * scene.sizes.forward * scene.sizes.calibrate + 0.5
-    return Measure("entropy", {"bits": 4}, "entropy of 4-bit codes", cost, run)
-
-
-def _ranks(scene: Scene) -> Measure:
-    known = calls.layers(scene.model)
-
-    def sides(weight: Any) -> tuple[int, int]:
-        first, second = weight.flatten(1).shape
-        return min(first, second), max(first, second)
-
-    def run(scene: Scene, found: Found) -> tuple[Rows, int]:
-        return [
-            {"layer": name, "rank share": calls.rank(layer.weight)}
-            for name, layer in calls.layers(scene.model).items()
-            if 1 < sides(layer.weight)[0] <= RANK_LIMIT and layer.weight.any()
-        ], 0
-
-    counted = [sides(layer.weight) for layer in known.values()]
-    cost = sum(8e-10 * a * a * b for a, b in counted if a <= RANK_LIMIT) + 0.1
-    return Measure("rank", {}, "effective ranks of the weights", cost, run)

@@ -94,6 +94,7 @@ def evidence(book: Store) -> list[str]:
 
     try:
         selections = [select("proxy", "published", (), book, backbone=b).read(book) for b in JUDGED]
-        return outcome(judge("proxy", *selections))
+        told = outcome(judge("proxy", *selections))
+        return [line for line in told if "Not known" not in line]
     except UserError:  # a package without the paper's numbers
         return []

@@ -1,4 +1,4 @@
-"""The report is one page that everybody can read, that asks nothing of a network and runs no script."""
+"""The report is one page that everybody can read, which loads nothing and runs no script."""
 
 from __future__ import annotations
 
@@ -147,8 +147,10 @@ def test_the_books_nets_stand_with_what_they_lost(tmp_path):
     table = placed.beside(fake_book(tmp_path), "cifar10")
     assert table["top-1 (%)"].tolist() == pytest.approx([80.0] * len(table))
     # half of 20 points at sparsity 1 to the square (see tests.records)
-    assert table["50 % pruned lost (points)"].dropna().tolist() == pytest.approx([5.0] * 3, abs=0.1)
+    assert table["50 % pruned lost (points)"].dropna().tolist() == pytest.approx(
+        [5.0] * len(table), abs=0.1
+    )
 
 
 def test_without_records_the_evidence_says_nothing_that_is_not_there(tmp_path):
-    assert all("Not known" in line for line in placed.evidence(Store(tmp_path)))
+    assert placed.evidence(Store(tmp_path)) == []
