@@ -151,8 +151,10 @@ class _Pace:
         self.sums: dict[str, tuple[float, float]] = {}  # seconds taken and expected, by family
 
     def seconds(self, measure: Measure) -> float:
-        taken, expected = self.sums.get(measure.name, (1.0, 1.0))
-        return measure.cost * taken / expected
+        if known := self.sums.get(measure.name):
+            return measure.cost * known[0] / known[1]
+        taken, expected = map(sum, zip(*self.sums.values(), (1.0, 1.0)))
+        return measure.cost * min(max(taken / expected, 0.2), 2.0)
 
     def took(self, measure: Measure, seconds: float) -> None:
         taken, expected = self.sums.get(measure.name, (0.0, 0.0))

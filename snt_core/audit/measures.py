@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+
 import torch
 
 from snt_core.audit import calls, insights, layerwise

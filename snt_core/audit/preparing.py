@@ -7,7 +7,7 @@ from typing import Any
 
 from snt_core.audit import data_words, first_look, target, user_files
 from snt_core.audit.first_look import FirstLook
-from snt_core.audit.scene import Scene
+from snt_core.audit.scene import BATCH, Scene
 from snt_core.common.errors import UserError
 from snt_core.runs.kinds.brought import BroughtSpec
 
@@ -62,11 +62,8 @@ def prepare(asked: Asked, seconds: float) -> Prepared:
     )
     if data.targets is None:
         notes += ("No labels: agreement with the float net's own answers stands for accuracy.",)
-        scene = labelled(scene, only=1)
-        look = first_look.look(scene)
-        scene = replace(scene, targets=data.inputs[:, :0])
-    else:
-        look = first_look.look(scene)
+        scene = replace(scene, targets=answers(scene, first_look.FEW))  # for the look
+    look = first_look.look(scene)
     code = network.code + (user_files.named("--task", asked.task).digest if asked.task else "")
     net = BroughtSpec(
         data=f"samples-{data.digest}", model=network.words, weights=network.weights, code=code
@@ -104,18 +101,21 @@ def _logits(output: Any) -> Any:
     )
 
 
-def labelled(scene: Scene, only: int = 0) -> Scene:
+def labelled(scene: Scene) -> Scene:
     """Return the scene with targets: its own, or what the float net answers."""
-    import torch
-
     if scene.labelled:
         return scene
-    n = only or scene.sizes.evaluate
+    n = scene.sizes.evaluate
+    return replace(scene, inputs=scene.inputs[:n], targets=answers(scene, n))
+
+
+def answers(scene: Scene, n: int) -> Any:
+    """Return the class that the float net gives each of the first `n` samples."""
+    import torch
+
     with torch.no_grad():
-        answers = [
-            scene.model(x.to(scene.device)).argmax(1).cpu() for x in scene.inputs[:n].split(32)
-        ]
-    return replace(scene, inputs=scene.inputs[:n], targets=torch.cat(answers))
+        parts = scene.inputs[:n].split(BATCH)
+        return torch.cat([scene.model(x.to(scene.device)).argmax(1).cpu() for x in parts])
 
 
 def _require_labels(data: data_words.Data, classes: int | None, task: Any) -> None:
