@@ -21,10 +21,16 @@ _WITH_TASK = importlib.util.find_spec("snt_core.methods.task") is not None
 def _data(scene: Scene, n: int) -> tuple[Any, ...]:
     inputs, targets = scene.part(n)
     if _WITH_TASK:
-        return ((inputs, targets),)
+        return (scene.chunks(n) if scene.raw else (inputs, targets),)
     if scene.task is not None:
         raise ValueError("a task of one's own is not served by this version; leave --task out")
     return inputs, targets
+
+
+def _inputs(scene: Scene) -> Any:
+    """Return what activations are looked at on: inputs alone, or batches that a task takes."""
+    n = scene.sizes.calibrate
+    return scene.chunks(n) if scene.raw else scene.part(n)[0]
 
 
 def _task(scene: Scene) -> dict[str, Any]:
@@ -44,7 +50,7 @@ def quantized(
     if not act_bits:
         return quantize_weights(scene.model, weight_bits, per_channel=per_channel)
     static: Any = quantize_static
-    inputs = scene.part(scene.sizes.calibrate)[0]
+    inputs = _inputs(scene)
     options = {"weight_bits": weight_bits, "act_bits": act_bits, "observer": observer}
     made: nn.Module = static(
         scene.model, inputs, **options, per_channel=per_channel, batch_size=32, **_task(scene)
@@ -211,7 +217,7 @@ def ranges(scene: Scene, names: list[str]) -> dict[str, Any]:
     from snt_core.methods.analysis.channels import channel_ranges
 
     call: Any = channel_ranges
-    inputs = scene.part(scene.sizes.calibrate)[0]
+    inputs = _inputs(scene)
     found: dict[str, Any] = call(
         scene.model, names, inputs, capture="input", batch_size=32, **_task(scene)
     )
@@ -223,7 +229,7 @@ def entropies(scene: Scene, bits: int) -> tuple[Any, Any]:
     from snt_core.methods.analysis.entropy import activation_entropy, weight_entropy
 
     call: Any = activation_entropy
-    inputs = scene.part(scene.sizes.calibrate)[0]
+    inputs = _inputs(scene)
     return weight_entropy(scene.model, bits), call(
         scene.model, inputs, bits, batch_size=32, **_task(scene)
     )

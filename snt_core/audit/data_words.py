@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from snt_core.audit import pictures, user_files
 from snt_core.audit.pictures import Listing
+from snt_core.audit.scene import count_of, tensors_in
 from snt_core.audit.target import Network
 from snt_core.audit.user_files import Named
 from snt_core.common.errors import UserError
@@ -30,12 +31,14 @@ class Data:
         inputs: N ....
         targets: N ..., None where there are no labels.
         classes: the names of the classes, where folders name them.
+        raw: batches as a task takes them; inputs and targets hold nothing then.
         how: how labels were read.
     """
 
     words: str
     inputs: Tensor
     targets: Tensor | None
+    raw: tuple[Any, ...] = ()
     classes: tuple[str, ...] = ()
     how: str = ""
     notes: tuple[str, ...] = ()
@@ -44,11 +47,10 @@ class Data:
     def digest(self) -> str:
         """SHA-256 of the tensors."""
         digest = hashlib.sha256()
-        for one in (self.inputs, self.targets):
-            if one is not None:
-                plain = one.detach().cpu().contiguous()
-                digest.update(f"{tuple(plain.shape)} {plain.dtype}\n".encode())
-                digest.update(plain.numpy().tobytes())
+        for one in tensors_in(self.raw or (self.inputs, self.targets)):
+            plain = one.detach().cpu().contiguous()
+            digest.update(f"{tuple(plain.shape)} {plain.dtype}\n".encode())
+            digest.update(plain.numpy().tobytes())
         return digest.hexdigest()
 
 
@@ -95,7 +97,7 @@ def read(source: Listing | Named | None, network: Network, outputs: int | None, 
     import torch
 
     targets = None if labels is None else torch.tensor(labels)
-    return Data(words, inputs, targets, found.classes, how, notes)
+    return Data(words, inputs, targets, classes=found.classes, how=how, notes=notes)
 
 
 def _of_file(source: Named, words: str) -> Data:
@@ -139,7 +141,33 @@ def _of_file(source: Named, words: str) -> Data:
         raise UserError(f"{source.words} gives {len(x)} inputs and {len(y)} targets")
     notes = (f"The first {MOST:,} samples serve.",) if count > MOST else ()
     how = "targets of the loader" if targets else "no targets: agreement with the float net"
-    return Data(source.words if source.words in words else words, x, y, (), how, notes)
+    return Data(words, x, y, how=how, notes=notes)
+
+
+def batches_of(source: Named, words: str) -> Data:
+    """Return the batches of a loader as they are, for a task that knows what to make of them."""
+    import torch
+
+    made = source.made()
+    single = isinstance(made, (torch.Tensor, Mapping)) or (
+        isinstance(made, tuple) and all(map(_is_tensor, made))
+    )
+    found: list[Any] = []
+
+    def read_all() -> int:
+        count = 0
+        for batch in [made] if single else made:
+            found.append(batch)
+            count += count_of(batch)
+            if count >= MOST:
+                break
+        return count
+
+    count = user_files.blaming(source.file, read_all)
+    if not count:
+        raise UserError(f"{source.words} gives no batch; a generator that was used up, perhaps")
+    nothing = torch.zeros(count, 0)
+    return Data(words, nothing, nothing, tuple(found), how="as the task takes them")
 
 
 def _is_tensor(value: object) -> bool:

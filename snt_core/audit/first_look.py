@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from snt_core.audit import calls
-from snt_core.audit.scene import Scene, Sizes, score
+from snt_core.audit.scene import Scene, Sizes, answer, moved, score, tensors_in
 from snt_core.audit.user_files import in_a_line
 from snt_core.common.errors import UserError
 
@@ -62,11 +62,16 @@ def speak_in_logits(model: nn.Module) -> None:
     """Let a net that answers with an object, as Hugging Face's do, answer with its logits."""
 
     def logits(module: nn.Module, args: Any, output: Any) -> Any:
-        if isinstance(output, Tensor):
-            return output
-        return output["logits"] if isinstance(output, dict) else getattr(output, "logits", output)
+        return logits_of(output)
 
     model.register_forward_hook(logits)
+
+
+def logits_of(output: Any) -> Any:
+    """Return the logits of an answer that has some, else the answer."""
+    if isinstance(output, Mapping):
+        return output.get("logits", output)
+    return getattr(output, "logits", output)
 
 
 def classes_of(output: Any) -> int:
@@ -91,7 +96,7 @@ def look(scene: Scene) -> FirstLook:
     """Return what is known at once. Nothing is left changed."""
     touched, untouched = calls.coverage(scene.model)
     total = sum(row["weights"] for row in touched + untouched)
-    output = scene.model(scene.inputs[:1].to(scene.device)) if scene.task is None else None
+    output = _first_answer(scene)
     unsupported: dict[str, str] = {}
     if not touched:
         unsupported["compression"] = "no convolution or linear layer is in the net"
@@ -112,6 +117,12 @@ def look(scene: Scene) -> FirstLook:
         memory=_memory(scene, total),
         is_vit=is_vit,
     )
+
+
+def _first_answer(scene: Scene) -> Any:
+    """Return what the net gives for the first sample, or the first batch that a task takes."""
+    with torch.no_grad():
+        return answer(scene.model, scene.task, moved(scene.chunks(1)[0], scene.device))
 
 
 def _no_curvature(scene: Scene) -> str:
@@ -147,13 +158,12 @@ def _memory(scene: Scene, parameters: int) -> int:
     ]
     try:
         with torch.no_grad():
-            scene.model(scene.inputs[:1].to(scene.device))
-    except Exception:  # a task's own forward takes something else
-        activations = 0
+            _first_answer(scene)
     finally:
         for hook in hooks:
             hook.remove()
-    samples = scene.inputs.numel() * scene.inputs.element_size()
+    held = list(tensors_in(scene.raw or scene.inputs))
+    samples = sum(one.numel() * one.element_size() for one in held)
     return int(samples + 4 * parameters * (4 + 24) + 8 * 4 * activations)
 
 

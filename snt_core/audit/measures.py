@@ -10,7 +10,7 @@ import torch
 from snt_core.audit import calls, insights, layerwise
 from snt_core.audit.first_look import FirstLook
 from snt_core.audit.measure import Found, Measure, Rows
-from snt_core.audit.scene import Scene, score
+from snt_core.audit.scene import Scene, answer, count_of, moved, score
 
 SPARSITIES = (0.5, 0.7, 0.3, 0.9, 0.8, 0.6)
 
@@ -159,19 +159,19 @@ def _latency(scene: Scene) -> Measure:
     def run(scene: Scene, found: Found) -> tuple[Rows, int]:
         return [
             {"batch": n, "milliseconds": 1000 * _median_seconds(scene, n)}
-            for n in sorted({1, min(8, len(scene.inputs))})
+            for n in sorted({count_of(scene.chunks(k)[0]) for k in (1, min(8, len(scene.inputs)))})
         ], 0
 
     return Measure("latency", {}, "milliseconds of a forward pass", 80 * scene.sizes.forward, run)
 
 
 def _median_seconds(scene: Scene, n: int) -> float:
-    x = scene.inputs[:n].to(scene.device)
+    batch = moved(scene.chunks(n)[0], scene.device)
     seconds = []
     with torch.no_grad():
         for _ in range(8):
             start = time.perf_counter()
-            scene.model(x)
+            answer(scene.model, scene.task, batch)
             if scene.device == "cuda":
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - start)

@@ -43,10 +43,15 @@ def prepare(asked: Asked, seconds: float) -> Prepared:
     folders = len(source.classes) if isinstance(source, data_words.Listing) else 0
     network = target.network(asked.target, asked.weights, folders or None)
     model = network.model.to(device()).eval()
-    source, data = _samples(source, network, model, task, asked.data, seconds)
-    first_look.speak_in_logits(model)
+    if task is None:
+        data = _samples(source, network, model, asked.data, seconds)
+    elif isinstance(source, user_files.Named):
+        data = data_words.batches_of(source, asked.data)
+    else:
+        raise UserError("--task needs batches with targets; give --data FILE.py:NAME")
     output = None
     if task is None:
+        first_look.speak_in_logits(model)
         output = first_look.outputs_of(model, data.inputs[:1].to(device()))
     classes = first_look.classes_of(output) if task is None else None
     _require_labels(data, classes, task)
@@ -55,6 +60,7 @@ def prepare(asked: Asked, seconds: float) -> Prepared:
         model=model,
         inputs=data.inputs,
         targets=data.inputs[:, :0] if data.targets is None else data.targets,
+        raw=data.raw,
         task=task,
         labelled=data.targets is not None,
         classes=classes,
@@ -79,26 +85,18 @@ def prepare(asked: Asked, seconds: float) -> Prepared:
 
 
 def _samples(
-    source: Any, network: target.Network, model: Any, task: Any, words: str, seconds: float
-) -> tuple[Any, data_words.Data]:
+    source: Any, network: target.Network, model: Any, words: str, seconds: float
+) -> data_words.Data:
     """Return the samples; of a folder an image for each second of the budget, 64 at least."""
     outputs = None
     if isinstance(source, data_words.Listing):
-        if task is not None:
-            raise UserError("--task needs samples with targets; give --data FILE.py:NAME")
         source = source.drawn(max(64, min(data_words.MOST, int(seconds))))
         one = replace(source, files=source.files[:1])
         image = data_words.pictures.tensors(one, network.transform or data_words.pictures.usual())
-        outputs = first_look.classes_of(_logits(first_look.outputs_of(model, image.to(device()))))
-    return source, data_words.read(source, network, outputs, words)
-
-
-def _logits(output: Any) -> Any:
-    return (
-        output["logits"]
-        if isinstance(output, dict) and "logits" in output
-        else getattr(output, "logits", output)
-    )
+        outputs = first_look.classes_of(
+            first_look.logits_of(first_look.outputs_of(model, image.to(device())))
+        )
+    return data_words.read(source, network, outputs, words)
 
 
 def labelled(scene: Scene) -> Scene:
@@ -120,11 +118,7 @@ def answers(scene: Scene, n: int) -> Any:
 
 def _require_labels(data: data_words.Data, classes: int | None, task: Any) -> None:
     y = data.targets
-    if task is not None:
-        if y is None:
-            raise UserError(
-                "--task needs targets, and --data gives none; give pairs (inputs, targets)"
-            )
+    if task is not None:  # it knows what its targets are
         return
     if y is None:
         return
