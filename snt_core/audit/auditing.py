@@ -187,10 +187,11 @@ def _announcement(look: FirstLook, plan: list[Measure], todo: list[Measure], bud
 def _engine(device: str) -> Any:
     import torch
 
-    from snt_core.training.engine import Engine
+    from snt_core.training.engine import Engine, busy_cores
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    threads = min(torch.get_num_threads(), cores)
+    # threads that share a core with other work keep each other waiting
+    threads = max(1, min(torch.get_num_threads(), cores, round(cores - busy_cores())))
     return Engine(device=device, dtype="fp32", fused=False, threads=threads)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -75,16 +76,22 @@ def fewer_tokens(scene: Scene, method: str, setting: float) -> nn.Module:
 
 
 def layers(model: nn.Module) -> dict[str, Any]:
-    """Return the layers that compression acts on, by name."""
-    return dict(compressible.layers(model))
+    """Return the convolutions and linear layers that can be treated alone, by name.
+
+    Not one whose weight is computed anew in each pass (weight normalisation): nothing can be
+    written into that.
+    """
+    known = compressible.layers(model)
+    return {name: layer for name, layer in known.items() if "weight" in layer._parameters}
 
 
-def rounded(weight: Tensor, bits: int) -> Tensor:
-    """Return a weight rounded to `bits`, a scale for each output channel."""
-    from snt_core.methods.compress.quantize import codes
+def rounded(layer: nn.Module, bits: int) -> Tensor:
+    """Return a layer's weight as the whole net's would be rounded, a scale for each output."""
+    from snt_core.methods.compress.quantize import quantize_weights
 
-    found, scale = codes(weight, bits, True)
-    return found.to(weight.dtype) * scale
+    alone: Any = quantize_weights(nn.Sequential(copy.deepcopy(layer)), bits, per_channel=True)
+    weight: Tensor = alone[0].weight.detach()
+    return weight
 
 
 def thinned(weight: Tensor, sparsity: float) -> Tensor:
@@ -113,6 +120,8 @@ def changed(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[nn.Modu
 
 def coverage(model: nn.Module) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return which parameters compression touches, and which it does not with the reason."""
+    if importlib.util.find_spec("snt_core.methods.coverage") is not None:
+        return _said_coverage(model)
     owned = {id(layer.weight) for layer in layers(model).values()}
     touched, untouched = [], []
     owners = {id(p): type(m).__name__ for m in model.modules() for p in m.parameters(recurse=False)}
@@ -122,6 +131,18 @@ def coverage(model: nn.Module) -> tuple[list[dict[str, Any]], list[dict[str, Any
             touched.append(row)
         else:
             untouched.append({**row, "why": _why(name, p, owners.get(id(p), "?"))})
+    return touched, untouched
+
+
+def _said_coverage(model: nn.Module) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    known: Any = importlib.import_module("snt_core.methods.coverage")
+    said = known.coverage(model)
+    sizes = {name: p.numel() for name, p in model.named_parameters()}
+    touched = [{"name": name, "weights": sizes.get(name, 0)} for name in said.touched]
+    untouched = [
+        {"name": name, "weights": sizes.get(name, 0), "why": why}
+        for name, why in said.untouched.items()
+    ]
     return touched, untouched
 
 

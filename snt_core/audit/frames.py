@@ -188,6 +188,9 @@ def findings(audit: Audit) -> list[str]:
             if len(part):
                 small = part.loc[part[measure].idxmin()]
                 large = part.loc[part[measure].idxmax()]
+                if small[measure] == large[measure]:
+                    told.append(f"{name} costs {small[measure]:.1f} {unit} in every setting tried.")
+                    continue
                 told.append(
                     f"{name} costs least at {small.setting} ({small[measure]:.1f} {unit}) and most "
                     f"at {large.setting} ({large[measure]:.1f})."

@@ -16,8 +16,9 @@ Row = dict[str, Any]
 
 def one_layer(scene: Scene, name: str, treatment: str) -> list[Row]:
     """Return how the net does with one layer at 4 bits ("W4") or half pruned ("50 %")."""
-    weight = calls.layers(scene.model)[name].weight
-    changed = calls.rounded(weight, LOW) if treatment == "W4" else calls.thinned(weight, 0.5)
+    layer = calls.layers(scene.model)[name]
+    weight = layer.weight
+    changed = calls.rounded(layer, LOW) if treatment == "W4" else calls.thinned(weight, 0.5)
     with calls.changed(scene.model, {name: changed}) as model:
         found = score(model, scene, scene.sizes.layer)
     return [found.row(layer=name, treatment=treatment, weights=weight.numel())]
@@ -47,8 +48,8 @@ def cheapest_mix(scene: Scene, rises: Mapping[str, float], lose: float) -> list[
     half = max(1, scene.sizes.evaluate // 2)
     order = by_harm(scene.model, rises)
     known = calls.layers(scene.model)
-    high = {n: calls.rounded(layer.weight, HIGH) for n, layer in known.items()}
-    low = {n: calls.rounded(known[n].weight, LOW) for n in order}
+    high = {n: calls.rounded(layer, HIGH) for n, layer in known.items()}
+    low = {n: calls.rounded(known[n], LOW) for n in order}
     float_chosen = score(scene.model, scene, half)
 
     def tried(count: int, first: int) -> Score:

@@ -69,7 +69,7 @@ def test_a_task_of_ones_own_is_what_is_scored(scene):
 def test_one_layer_alone_is_what_the_whole_net_is_rounded_by(scene):
     whole = dict(calls.layers(quantize_weights(scene.model, 4, per_channel=True)))
     for name, layer in calls.layers(scene.model).items():
-        assert torch.equal(calls.rounded(layer.weight, 4), whole[name].weight)
+        assert torch.equal(calls.rounded(layer, 4), whole[name].weight)
     one = torch.nn.Sequential(calls.layers(scene.model)["deep.0"])
     half = prune_magnitude(one, 0.5)[0].weight
     assert torch.equal(calls.thinned(one[0].weight, 0.5), half)
@@ -123,7 +123,7 @@ def test_the_cheapest_mix_is_the_best_of_all_prefixes(scene):
     keeps = []
     for count in range(len(order) + 1):
         mix = {
-            n: calls.rounded(layer.weight, 4 if n in order[:count] else 8)
+            n: calls.rounded(layer, 4 if n in order[:count] else 8)
             for n, layer in calls.layers(scene.model).items()
         }
         with calls.changed(scene.model, mix) as model:
