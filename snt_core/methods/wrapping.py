@@ -41,6 +41,15 @@ def plain_copy(model: nn.Module) -> nn.Module:
     """Return a copy of the plain module in eval mode; wrapped modules within it are plain too.
 
     Raises:
+        ValueError: as :func:`copied`.
+    """
+    return opened(copied(model))
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """Return a copy of the plain module in eval mode, with the names of the layers within it.
+
+    Raises:
         ValueError: as :func:`unwrapped`, or its parameters are not there yet (lazy, meta device).
     """
     model = unwrapped(model)
@@ -49,7 +58,7 @@ def plain_copy(model: nn.Module) -> nn.Module:
             raise ValueError(f"'{name}' has no shape yet: run the model on one batch first")
         if tensor.is_meta:
             raise ValueError(f"'{name}' is on the meta device, without values: load weights first")
-    return opened(copy.deepcopy(model)).eval()
+    return copy.deepcopy(model).eval()
 
 
 def opened(model: nn.Module) -> nn.Module:
