@@ -37,8 +37,8 @@ def rows(log: Callable[[str], None], only: str = "") -> list[Row]:
     def ours(dtype: torch.dtype) -> None:
         found = lambda_max(
             net,
-            images,
-            labels,
+            (images, labels),
+            start="sketch",
             preprocess=preprocess,
             tolerance=TOLERANCES[dtype],
             dtype=None if dtype == torch.float32 else dtype,
@@ -64,7 +64,7 @@ def rows(log: Callable[[str], None], only: str = "") -> list[Row]:
         "pyhessian": peer,
     }
     seconds = medians(in_turn(contenders, RUNS))
-    exact = lambda_max(net, images, labels, preprocess=preprocess, tolerance=1e-4).value
+    exact = lambda_max(net, (images, labels), preprocess=preprocess, tolerance=1e-4).value
     errors = {name: abs(value / exact - 1) for name, value in values.items()}
     log(f"{seconds} s; relative errors {errors}")
     also = {}
@@ -93,7 +93,7 @@ def rows(log: Callable[[str], None], only: str = "") -> list[Row]:
 def trained(n: int) -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor, Any]:
     """ADAM's ResNet-20 of profile cifar, and the first training images of CIFAR-100."""
     store = open_store()
-    records = store.records("cifar")
+    records = [r for r in store.records() if r.profile == "cifar"]
     nets = [r.spec for r in records if r.spec.kind == "train" and r.spec.data == "cifar100"]
     spec = next(spec for spec in nets if spec.approach == "adam" and spec.seed == 0)
     net = build(spec.model, spec.variant, 100, 0)
@@ -111,10 +111,11 @@ def main() -> None:
     torch.set_num_threads(os.cpu_count() or 1)
     net, images, labels, preprocess = trained(10_000)
     options = {"preprocess": preprocess, "dtype": torch.bfloat16}
-    lambda_max(net, images[:500], labels[:500], max_products=1, **options)
+    lambda_max(net, (images[:500], labels[:500]), max_products=1, **options)
     before = peak_memory("cpu")
     started = time.perf_counter()
-    found = lambda_max(net, images, labels, tolerance=TOLERANCES[torch.bfloat16], **options)
+    tolerance = TOLERANCES[torch.bfloat16]
+    found = lambda_max(net, (images, labels), start="sketch", tolerance=tolerance, **options)
     facts = {
         "seconds": round(time.perf_counter() - started, 1),
         "value": found.value,

@@ -116,7 +116,7 @@ def _updates_alone() -> tuple[float, float]:
     def adam() -> torch.optim.Optimizer:
         return torch.optim.AdamW(params, lr=1e-6, fused=True)
 
-    plain, sam = adam(), SAM(adam(), rho=0.05, buffers=net.buffers())
+    plain, sam = adam(), SAM(adam(), rho=0.05, model=net)
     peer = pytorch_optimizer.SAM(params, torch.optim.AdamW, rho=0.05, lr=1e-6, fused=True)
     contenders = {
         "sam": lambda: sam.step(closure),

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 import snt_core
+from snt_core.audit.command import audit
 from snt_core.book import chapters as book_chapters
 from snt_core.book import request
 from snt_core.book.execution import execute
@@ -32,6 +33,7 @@ from snt_core.runs.spec import Spec
 from snt_core.runs.store import open_store
 
 app = typer.Typer(add_completion=False)
+app.command()(audit)
 out = Console()
 
 ProfileOption = Annotated[str, typer.Option("--profile", help=f"One of {', '.join(PROFILES)}.")]

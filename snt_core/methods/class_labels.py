@@ -26,7 +26,10 @@ PARTS = (
 def refuse_others(target: Any) -> None:
     """Refuse what is no tensor of N class indices."""
     if not isinstance(target, Tensor):
-        raise ValueError(f"targets that are a {type(target).__name__} are no class labels: {PARTS}")
+        raise ValueError(
+            f"targets that are a {type(target).__name__} are no class labels: give a tensor of "
+            "them, or task=Task(target=lambda batch: ..., loss_fn=...)"
+        )
     if target.ndim != 1 or target.is_floating_point() or target.dtype == torch.bool:
         dtype = str(target.dtype).removeprefix("torch.")
         raise ValueError(

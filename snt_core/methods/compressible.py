@@ -148,9 +148,11 @@ def check_kinds(model: nn.Module) -> None:
     """
     found = full_names(model)
     if not found:
+        # a scripted or exported model has parameters, but no layers that are known
+        hint = ": give it as it was before it was traced" if [*model.parameters()] else ""
         raise ValueError(
             f"{type(model).__name__} has no convolution or linear layer, attention or recurrent"
-            " layer: no weight to act on"
+            f" layer to act on{hint}"
         )
     for site, name in found.items():
         for tensor in stored(*site):

@@ -83,7 +83,7 @@ def coverage(model: nn.Module) -> Coverage:
         reason = next((r for t in tensors if (r := why_not(t))), None)
         if reason is None and done:
             said = _said(module, name)
-            reason = None if said else "not there or not asked for when the model was compressed"
+            reason = None if said else "not asked for, or not there when the model was compressed"
         else:
             said = _plan(module, name, hooked.get((module, name)))
         for tensor in tensors:
@@ -95,6 +95,7 @@ def coverage(model: nn.Module) -> Coverage:
         for name in getattr(module, MARK, {}):
             for tensor in stored(module, name):
                 what.setdefault(id(tensor), _said(module, name))
+    modules = dict(model.named_modules())
     touched, untouched = {}, {}
     sizes = {True: 0, False: 0}
     for name, p in model.named_parameters():
@@ -105,8 +106,13 @@ def coverage(model: nn.Module) -> Coverage:
         if id(p) in what:
             touched[name] = what[id(p)]
         else:
-            untouched[name] = why.get(id(p)) or _reason(model.get_submodule(path), own, p)
+            untouched[name] = why.get(id(p)) or _reason(modules[path], own, p)
         sizes[id(p) in what] += 0 if why_not(p) else p.numel()
+    for path, module in modules.items():
+        if type(module).__module__.startswith("torch.ao.nn.quantized") and hasattr(
+            module, "weight"
+        ):
+            untouched[f"{path}.weight"] = "integers of torch's own quantization"
     quantized, floats = _inputs(model, done)
     return Coverage(
         done=done,

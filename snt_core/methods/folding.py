@@ -22,8 +22,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm, SpectralNormLoadStateDict
 from torch.nn.utils.weight_norm import WeightNorm
 
 from snt_core.methods.compressible import Sites, sites, stored, weight_names
-from snt_core.methods.wrapping import duplicate as copied
-from snt_core.methods.wrapping import unwrapped
+from snt_core.methods.wrapping import copied, unwrapped
 
 Hook = WeightNorm | SpectralNorm | prune.BasePruningMethod
 M = TypeVar("M", bound=nn.Module)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from snt_core.methods.class_labels import PARTS, checked_labels, refuse_others, what_counts
 from snt_core.methods.feed import Feed, floats, leaves, moved
-from snt_core.methods.task import IGNORED, Task
+from snt_core.methods.task import IGNORED, Task, checked_task
 
 Preprocess = Callable[[Tensor], Tensor]  # a chunk of images to what the model takes
 DICTS = (
@@ -37,9 +37,7 @@ class Objective:
         batch_size: int = 128,
         preprocess: Preprocess | None = None,
     ) -> None:
-        if task is not None and not isinstance(task, Task):
-            raise ValueError(f"task is a {type(task).__name__}: give snt_core.methods.task.Task()")
-        self.task = task or Task()
+        self.task = checked_task(task)
         self.batch_size, self.preprocess = batch_size, preprocess
         alone = self.task.target is not None
         self.feed = Feed(data, batch_size, inputs_alone=alone)
@@ -193,7 +191,7 @@ class Inputs:
         batch_size: int = 128,
         preprocess: Preprocess | None = None,
     ) -> None:
-        self.forward = (task or Task()).forward
+        self.forward = checked_task(task).forward
         self.feed = Feed(data, batch_size, inputs_alone=True)
         self.preprocess = preprocess
 

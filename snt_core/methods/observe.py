@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from snt_core.methods.objective import Inputs, Preprocess, changed
 from snt_core.methods.task import Task
-from snt_core.methods.wrapping import copied, opened, unwrapped
+from snt_core.methods.wrapping import eval_copy, opened, unwrapped
 
 Capture = Literal["input", "output"]
 Range = tuple[float, float]
@@ -56,7 +56,7 @@ def observe(
     if capture not in ("input", "output"):
         raise ValueError(f"capture '{capture}' is neither 'input' nor 'output'")
     inputs = Inputs(data, task, batch_size=batch_size, preprocess=preprocess)
-    model = copied(model)  # its hooks go with it
+    model = eval_copy(model)  # its hooks go with it
     modules = dict(model.named_modules(remove_duplicate=False))
     for name in dict.fromkeys(layers):
         if name not in modules:

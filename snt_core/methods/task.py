@@ -82,3 +82,14 @@ class Task:
                 f"loss_fn has the reduction '{reduction}': it must return the mean over the batch "
                 "(reduction='mean')"
             )
+
+
+def checked_task(task: Task | None) -> Task:
+    """Return the task, or classification where there is none.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if task is not None and not isinstance(task, Task):
+        raise ValueError(f"task is a {type(task).__name__}: give task=Task(loss_fn=...)")
+    return task or Task()

@@ -38,31 +38,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model if inner is None else unwrapped(inner)
 
 
-def plain_copy(model: nn.Module) -> nn.Module:
-    """Return a copy of the plain module in eval mode; wrapped modules within it are plain too.
-
-    Raises:
-        ValueError: as :func:`copied`.
-    """
-    return opened(copied(model))
-
-
-def copied(model: nn.Module) -> nn.Module:
-    """Return a copy of the plain module in eval mode, with the names of the layers within it.
-
-    Raises:
-        ValueError: as :func:`unwrapped`, or its parameters are not there yet (lazy, meta device).
-    """
-    model = unwrapped(model)
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if nn.parameter.is_lazy(tensor):
-            raise ValueError(f"'{name}' has no shape yet: run the model on one batch first")
-        if tensor.is_meta:
-            raise ValueError(f"'{name}' is on the meta device, without values: load weights first")
-    return duplicate(model).eval()
-
-
-def duplicate(model: M) -> M:
+def copied(model: M) -> M:
     """Return a deep copy of a model, also where it keeps results of its last forward pass.
 
     Those of hooks and of recurrent layers are part of a graph, which ``copy.deepcopy`` refuses.
@@ -75,6 +51,30 @@ def duplicate(model: M) -> M:
                 if isinstance(item, Tensor) and not item.is_leaf:
                     memo[id(item)] = item.detach().clone()
     return copy.deepcopy(model, memo)
+
+
+def plain_copy(model: nn.Module) -> nn.Module:
+    """Return a copy of the plain module in eval mode; wrapped modules within it are plain too.
+
+    Raises:
+        ValueError: as :func:`eval_copy`.
+    """
+    return opened(eval_copy(model))
+
+
+def eval_copy(model: nn.Module) -> nn.Module:
+    """Return a copy of the plain module in eval mode, with the names of the layers within it.
+
+    Raises:
+        ValueError: as :func:`unwrapped`, or its parameters are not there yet (lazy, meta device).
+    """
+    model = unwrapped(model)
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if nn.parameter.is_lazy(tensor):
+            raise ValueError(f"'{name}' has no shape yet: run the model on one batch first")
+        if tensor.is_meta:
+            raise ValueError(f"'{name}' is on the meta device, without values: load weights first")
+    return copied(model).eval()
 
 
 def opened(model: nn.Module) -> nn.Module:

@@ -65,7 +65,7 @@ def learning_rate(step: int, steps: int, warmup: int, peak: float) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def optimizer_for(model: nn.Module, recipe: Recipe) -> SAM | torch.optim.Optimizer:
+def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """Return Adam with decoupled weight decay, inside of SAM if the recipe says so, or SGD.
 
     Decay acts on weight matrices and kernels, and on parameters named `clip_alpha`: PACT
@@ -89,7 +89,7 @@ def optimizer_for(model: nn.Module, recipe: Recipe) -> SAM | torch.optim.Optimiz
     adam = torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
     if recipe.optimizer == "adam":
         return adam
-    return SAM(adam, rho=recipe.rho, adaptive=recipe.adaptive, buffers=model.buffers())
+    return SAM(adam, rho=recipe.rho, adaptive=recipe.adaptive, model=model)
 
 
 def steps_of(recipe: Recipe, data: Dataset) -> int:
@@ -218,9 +218,7 @@ def _follow_main(model: nn.Module) -> None:
         model.load_state_dict(state)
 
 
-def stepper(
-    model: nn.Module, optimizer: SAM | torch.optim.Optimizer, engine: Engine
-) -> graphs.Step:
+def stepper(model: nn.Module, optimizer: torch.optim.Optimizer, engine: Engine) -> graphs.Step:
     """Return `update` as a function of images and labels, a CUDA graph where the engine has them.
 
     Several ranks meet in the middle of a step, so theirs is not recorded.
@@ -234,7 +232,7 @@ def stepper(
 
 def update(
     model: nn.Module,
-    optimizer: SAM | torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     engine: Engine,
     images: Tensor,
     labels: Tensor,

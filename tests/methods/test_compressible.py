@@ -109,10 +109,20 @@ def test_the_surface_moves_transposed_convolutions_output_by_output() -> None:
     with torch.no_grad():
         model[0].weight[:, 1] = 0  # an output of zeros is not moved
     images, labels = torch.randn(4, 2, 2, 2), torch.tensor([0, 1, 2, 0])
-    found = loss_surface(model, images, labels, points=3)
+    found = loss_surface(model, (images, labels), points=3)
     with torch.no_grad():
         model[2].weight.view(3, 3, 9)[:, 1] = 0
-    assert found.losses[1][1] == loss_surface(model, images, labels, points=3).losses[1][1]
+    assert found.losses[1][1] == loss_surface(model, (images, labels), points=3).losses[1][1]
+
+
+def test_the_surface_moves_a_normalised_weight_as_it_is_used() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(8, 3))
+    images, labels = torch.randn(4, 2, 2, 2), torch.tensor([0, 1, 2, 0])
+    expected = loss_surface(model, (images, labels), points=3)
+    nn.utils.parametrizations.weight_norm(model[1])
+    found = loss_surface(model, (images, labels), points=3)
+    torch.testing.assert_close(torch.tensor(found.losses), torch.tensor(expected.losses))
 
 
 @pytest.mark.parametrize("name", ["transposed", "transposed, grouped", "linear"])

@@ -21,7 +21,8 @@ from snt_core.methods.compress.prune import (
 from snt_core.methods.compress.pruner import MagnitudePruner
 from snt_core.methods.compress.quantize import fake_quantize_weights, freeze, quantize_weights
 from snt_core.methods.coverage import coverage
-from snt_core.methods.folding import copied, plain
+from snt_core.methods.folding import plain
+from snt_core.methods.wrapping import copied
 
 
 class Tied(nn.Module):
@@ -439,3 +440,23 @@ def test_plain_nets_are_not_copied_to_be_read() -> None:
     assert plain(model) is model
     assert plain(torch.compile(model, backend="eager")) is model
     assert torch.equal(copied(model)[0].weight, model[0].weight)
+
+
+def test_models_without_layers_are_named_and_described() -> None:
+    model, x = nn.Sequential(nn.Linear(3, 3)).eval(), torch.randn(2, 3)
+    exported = torch.export.export(model, (x,)).module()
+    for traced in (torch.jit.script(model), exported):
+        with pytest.raises(ValueError, match="as it was before it was traced"):
+            prune_magnitude(traced, 0.5)
+        assert set(coverage(traced).untouched) == {"0.weight", "0.bias"}
+    with pytest.raises(ValueError, match=r"to act on$"):
+        prune_magnitude(nn.ReLU(), 0.5)
+    with pytest.raises(ValueError, match=r"sparsity half is outside"):
+        prune_magnitude(model, "half")
+
+
+def test_what_torch_quantized_is_named() -> None:
+    model = torch.ao.quantization.quantize_dynamic(
+        nn.Sequential(nn.Conv1d(3, 3, 1), nn.Linear(3, 3)), {nn.Linear}
+    )
+    assert coverage(model).untouched["1.weight"] == "integers of torch's own quantization"

@@ -428,6 +428,14 @@ def test_what_has_no_right_answer_is_refused_in_one_line(message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_calibration_refuses_a_task_that_is_none() -> None:
+    with pytest.raises(ValueError, match=r"task is a function: give task=Task\("):
+        calibrate(mlp(3), X, 4, task=F.mse_loss)
+    forward = Task(forward=lambda model, batch: model(batch[0]))
+    with pytest.raises(ValueError, match="preprocess is for models called on batch"):
+        calibrate(mlp(3).float(), (X, Y), 4, task=forward, preprocess=lambda x: x)
+
+
 def test_other_measures_refuse_targets_that_are_no_labels() -> None:
     model, data = mlp(1).float(), (X, FLOATS)
     for measure in (hessian_trace, spectral_density, loss_surface, adaptive_sharpness):

@@ -16,7 +16,7 @@
     # activations too: their ranges come from some hundred images, B C H W normalised
     small = quantize_static(my_model, images, weight_bits=8, act_bits=8)
     student = prepare_qat(my_model, images, weight_bits=4, act_bits=4)  # then train, then freeze
-    fewer = merge_tokens(my_vit, 8)  # any timm VisionTransformer; prune_tokens(my_vit, 0.9)
+    fewer = merge_tokens(my_vit, 8)  # any ViT of timm or torchvision; prune_tokens(my_vit, 0.9)
 
 `prune.prune_iterative` prunes and trains in turns; `MagnitudePruner(my_model, 0.9, steps=2000)`
 prunes inside your own loop.

@@ -56,7 +56,7 @@ from snt_core.methods.compress.ranges import (
 )
 from snt_core.methods.objective import Preprocess
 from snt_core.methods.task import Task
-from snt_core.methods.wrapping import duplicate, unwrapped
+from snt_core.methods.wrapping import copied, unwrapped
 
 Observer = Literal["minmax", "percentile", "mse"]
 
@@ -99,7 +99,7 @@ def calibrate(
     ranges = extremes(model, data, **chunks)
     if observer != "minmax":
         counts = histograms(model, data, ranges, **chunks)
-    model = duplicate(model)
+    model = copied(model)
     for name, ends in ranges.items():
         if observer == "percentile":
             ends = quantiles(counts[name], ends, percentile / 100)

@@ -51,8 +51,8 @@ from snt_core.methods.compressible import (
     standardised,
 )
 from snt_core.methods.coverage import mark
-from snt_core.methods.folding import copied, effective, fold, plain
-from snt_core.methods.wrapping import unwrapped
+from snt_core.methods.folding import effective, fold, plain
+from snt_core.methods.wrapping import copied, unwrapped
 
 RAMP = 0.5  # share of a round in which weights go; the rest of it only trains
 UPDATES = 20  # how often they go in that time
@@ -138,7 +138,11 @@ def check_sparsity(sparsity: float) -> None:
     Raises:
         ValueError: it is.
     """
-    if not 0 <= sparsity <= 1:
+    try:
+        inside = 0 <= sparsity <= 1
+    except TypeError:
+        inside = False
+    if not inside:
         raise ValueError(
             f"sparsity {sparsity} is outside [0, 1]: it is the share of pruned weights"
         )

@@ -45,8 +45,8 @@ from snt_core.methods.compressible import (
     sites,
 )
 from snt_core.methods.coverage import mark
-from snt_core.methods.folding import bake, copied, effective, fold_hooks
-from snt_core.methods.wrapping import unwrapped
+from snt_core.methods.folding import bake, effective, fold_hooks
+from snt_core.methods.wrapping import copied, unwrapped
 
 __all__ = ["FakeQuantize", "checked_bits", "codes", "fake_quantize_weights", "freeze"]
 __all__ += ["quantize_weights", "round_weights", "roundable"]
@@ -152,7 +152,7 @@ def freeze(model: nn.Module) -> nn.Module:
     """Return a plain copy of a fake-quantized model: same outputs, ordinary quantized weights.
 
     Weights that are tied stay so, unless one of the modules that hold them does not round them.
-    Each layer keeps bits and scales in its attribute ``weight_codes``, by the weight's name:
+    Each module keeps bits and scales in its attribute ``weight_codes``, by the weight's name:
     :class:`~snt_core.methods.compress.weight_codes.WeightCodes`.
     """
     model = copied(unwrapped(model))
@@ -164,23 +164,25 @@ def freeze(model: nn.Module) -> nn.Module:
     }
     # all of them before any of them ends, since they may share what they are computed from
     values = {site: effective(*site) for site in quantizers}
-    scales = {site: _scale(*site, quantizer) for site, quantizer in quantizers.items()}
+    scales = {site: _scale(site, quantizer) for site, quantizer in quantizers.items()}
     originals = {site: bake(*site, values[site]) for site in quantizers}
     tied: dict[int, nn.Parameter] = {}
     for site, quantizer in quantizers.items():
         _tie(site, originals[site], tied)
-        mark(*site, weight_bits=quantizer.weight_bits)
         keep_codes(*site, quantizer.weight_bits, scales[site])
+        mark(*site, weight_bits=quantizer.weight_bits)
     return model
 
 
-def _scale(module: nn.Module, name: str, quantizer: FakeQuantize) -> Tensor:
-    """Return the scale by which a weight is rounded now, after what else computes it."""
+def _scale(site: tuple[nn.Module, str], quantizer: FakeQuantize) -> Tensor:
+    """Return the scale of a weight as its quantizer rounds it now."""
     seen: list[Tensor] = []
-    handle = quantizer.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    effective(module, name)
+    handle = quantizer.register_forward_pre_hook(
+        lambda _, args: seen.append(quantizer.levels(args[0])[1])
+    )
+    effective(*site)
     handle.remove()
-    return quantizer.levels(seen[-1])[1]
+    return seen[-1]
 
 
 def _tie(

@@ -1,4 +1,4 @@
-"""Token merging and token pruning in any of timm's VisionTransformers.
+"""Token merging and token pruning in any of timm's and torchvision's VisionTransformers.
 
 Both need no training, and return a copy of the same class with the same state dict::
 
@@ -9,30 +9,40 @@ Both need no training, and return a copy of the same class with the same state d
     pruned = prune_tokens(my_model, keep_ratio=0.7)
     logits = merged(images)
 
-Only ``model.blocks`` is replaced. Class token, registers, LayerScale, query and key norms, every
-kind of pooling, and weights that are pruned or quantized are carried over, and nothing is kept
-between forward passes. The methods are those of :mod:`snt_core.methods.compress.tokens`; both act
-between the attention and the MLP of a block, as in their papers. Not carried over are hooks on the
-blocks themselves and, in merging, gradient checkpointing and ``forward_intermediates``.
+Only the blocks are replaced. Class token, registers, LayerScale, query and key norms, every
+kind of pooling, patch dropout, images of other sizes, and weights that are pruned or quantized are
+carried over, and nothing is kept between forward passes. The methods are those of
+:mod:`snt_core.methods.compress.tokens`; both act between the attention and the MLP of a block, as
+in their papers.
+
+A merged ViT has maps of all its patches: ``forward_intermediates``, ``get_intermediate_layers``
+and hooks on its blocks get them. A pruned one has none, and refuses the first two. Both refuse
+attention masks. Not carried over are hooks on the blocks of the given model and, in merging,
+gradient checkpointing, until it is set again.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Any, cast
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from snt_core.common.vision import torchvision
-from snt_core.methods.compress.tokens import (
-    class_attention,
-    follow,
-    match,
-    merge,
-    take,
-    top_patches,
+from snt_core.methods.compress.token_blocks import (
+    TIMM,
+    TORCHVISION,
+    Family,
+    MergeBlock,
+    MergeBlocks,
+    PruneBlock,
+    refuse_maps,
 )
+from snt_core.methods.wrapping import unwrapped
+
+MAPS = ("forward_intermediates", "get_intermediate_layers")
 
 
 def merge_tokens(model: nn.Module, r: int) -> nn.Module:
@@ -44,7 +54,7 @@ def merge_tokens(model: nn.Module, r: int) -> nn.Module:
     merged token by its patches. With r = 0 the model computes what it did.
 
     Args:
-        model: timm's VisionTransformer.
+        model: VisionTransformer of timm or torchvision.
         r: pairs to merge in each block; all of them, half of the patches, where those are fewer.
 
     Raises:
@@ -52,12 +62,18 @@ def merge_tokens(model: nn.Module, r: int) -> nn.Module:
     """
     if r < 0:
         raise ValueError(f"r {r} is negative: it is the number of merges in each block")
-    vit = _copy(model)
-    blocks = MergeBlocks(MergeBlock(block, r, vit.num_prefix_tokens) for block in vit.blocks)
-    blocks.training = vit.blocks.training
-    vit.blocks = blocks
-    vit.grad_checkpointing = False  # it would run the blocks without their sizes
-    return vit
+    vit = _known(model)
+    if r > 0:
+        merging: OrderedDict[str, nn.Module] = OrderedDict(
+            (name, MergeBlock(block, vit.family, vit.num_prefix_tokens, r, first=i == 0))
+            for i, (name, block) in enumerate(vit.blocks.named_children())
+        )
+        blocks = MergeBlocks(merging)
+        blocks.training = vit.blocks.training
+        setattr(vit.home, vit.name, blocks)
+        if hasattr(vit.model, "grad_checkpointing"):
+            vit.model.grad_checkpointing = False  # it would run the blocks without their sizes
+    return vit.model
 
 
 def prune_tokens(model: nn.Module, keep_ratio: float) -> nn.Module:
@@ -69,7 +85,7 @@ def prune_tokens(model: nn.Module, keep_ratio: float) -> nn.Module:
     computes what it did.
 
     Args:
-        model: timm's VisionTransformer with a class token.
+        model: VisionTransformer of timm or torchvision, with a class token.
         keep_ratio: share of the patches that stay, in (0, 1]; at least one does.
 
     Raises:
@@ -78,137 +94,82 @@ def prune_tokens(model: nn.Module, keep_ratio: float) -> nn.Module:
     """
     if not 0 < keep_ratio <= 1:
         raise ValueError(f"keep_ratio {keep_ratio} is outside (0, 1]: it is the share that stays")
-    vit = _copy(model)
-    if vit.cls_token is None:
+    vit = _known(model)
+    if not vit.class_token:
         raise ValueError("the model has no class token, whose attention says which patches stay")
-    # a set, since quarters of a net of fewer than four blocks coincide
-    for i in {len(vit.blocks) * quarter // 4 for quarter in (1, 2, 3)}:
-        vit.blocks[i] = PruneBlock(vit.blocks[i], keep_ratio, vit.num_prefix_tokens)
-    return vit
+    if keep_ratio < 1:
+        names = [name for name, _ in vit.blocks.named_children()]
+        # a set, since quarters of a net of fewer than four blocks coincide
+        for i in {len(names) * quarter // 4 for quarter in (1, 2, 3)}:
+            block = vit.blocks.get_submodule(names[i])
+            pruning = PruneBlock(block, vit.family, vit.num_prefix_tokens, keep_ratio)
+            setattr(vit.blocks, names[i], pruning)
+        for name in MAPS:
+            if hasattr(vit.model, name):
+                setattr(vit.model, name, refuse_maps)
+    return vit.model
 
 
-class TokenBlock(nn.Module):
-    """The layers of timm's ``Block``, under their names, in two halves."""
+@dataclass
+class _Vit:
+    """A copy of a ViT, and where its blocks are: the attribute `name` of `home`."""
 
-    def __init__(self, block: Any, num_prefix_tokens: int) -> None:
-        super().__init__()
-        self.norm1, self.attn = block.norm1, block.attn
-        self.ls1, self.drop_path1 = block.ls1, block.drop_path1
-        self.norm2, self.mlp = block.norm2, block.mlp
-        self.ls2, self.drop_path2 = block.ls2, block.drop_path2
-        self.num_prefix_tokens = num_prefix_tokens
-        self.training = block.training
+    model: Any
+    home: nn.Module
+    name: str
+    family: Family
+    num_prefix_tokens: int
+    class_token: bool
 
-    def attend(self, x: Tensor, size: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the tokens after the attention, and queries and keys as :func:`attention` does."""
-        out, q, k = attention(self.attn, self.norm1(x), size)
-        return x + self.drop_path1(self.ls1(out)), q, k
-
-    def feed(self, x: Tensor) -> Tensor:
-        """Return the tokens after the MLP, B N C."""
-        return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
+    @property
+    def blocks(self) -> nn.Module:
+        found: nn.Module = getattr(self.home, self.name)
+        return found
 
 
-class MergeBlock(TokenBlock):
-    """A block that merges r pairs of patches between attention and MLP."""
-
-    def __init__(self, block: Any, r: int, num_prefix_tokens: int) -> None:
-        super().__init__(block, num_prefix_tokens)
-        self.r = r
-
-    def forward(
-        self, x: Tensor, size: Tensor | None, position: Tensor | None
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Return tokens, their sizes, and where each token of the first block now is.
-
-        Sizes and places are None before the first merge, here as among the arguments.
-        """
-        x, q, k = self.attend(x, size)
-        if self.r:
-            # the sum over the heads has the mean's direction, and takes a CPU half the time
-            metric = cast(Tensor, sum(k.unbind(1)))  # mypy: sum() of nothing would be 0
-            matching = match(metric, self.r, self.num_prefix_tokens)
-            x, size = merge(x, matching, size)
-            position = follow(matching, position)
-        del q, k  # the MLP may have their memory
-        return self.feed(x), size, position
-
-
-class MergeBlocks(nn.ModuleList):
-    """MergeBlocks in turn, after which every patch gets the token that stands for it."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return tokens of the same shape, B N C."""
-        size = position = None
-        for block in self:
-            x, size, position = block(x, size, position)
-        return x if position is None else take(x, position)
-
-
-class PruneBlock(TokenBlock):
-    """A block that keeps the patches with the most class attention, before its MLP."""
-
-    def __init__(self, block: Any, keep_ratio: float, num_prefix_tokens: int) -> None:
-        super().__init__(block, num_prefix_tokens)
-        self.keep_ratio = keep_ratio
-
-    def forward(self, x: Tensor) -> Tensor:
-        x, q, k = self.attend(x)
-        if self.keep_ratio < 1:
-            score = class_attention(q, k, self.attn.scale)
-            x = take(x, top_patches(score, self.keep_ratio, self.num_prefix_tokens))
-        del q, k  # the MLP may have their memory
-        return self.feed(x)
-
-
-def attention(attn: Any, x: Tensor, size: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what timm's ``Attention`` gives among tokens that stand for several patches each.
-
-    A token of size s is attended to as s equal tokens would be: s exp(l) = exp(l + log s).
-
-    Args:
-        attn: timm's layer; its ``fused_attn`` chooses between SDPA and explicit products.
-        x: B N C.
-        size: B N 1; None where it is 1 for all, which spares the mask.
-
-    Returns:
-        Output, B N C; queries and keys after their norms, B H N D.
-    """
-    B, N, _ = x.shape
-    q, k, v = attn.qkv(x).reshape(B, N, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4)
-    q, k = attn.q_norm(q), attn.k_norm(k)
-    bias = None if size is None else size.log().to(q.dtype).mT.unsqueeze(1)  # B 1 1 N
-    if attn.fused_attn:
-        dropout = attn.attn_drop.p if attn.training else 0.0
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
-    else:
-        logits = (q * attn.scale) @ k.mT
-        logits = logits if bias is None else logits + bias
-        out = attn.attn_drop(logits.softmax(-1)) @ v
-    out = out.transpose(1, 2).flatten(2)
-    # timm 1.0.15 has neither of the two
-    if hasattr(attn, "norm"):
-        out = attn.norm(out)
-    if getattr(attn, "gate", None) is not None:
-        out = out * attn.gate(x).sigmoid()
-    return attn.proj_drop(attn.proj(out)), q, k
-
-
-def _copy(model: nn.Module) -> Any:
-    """Return a copy of a VisionTransformer whose blocks compute what :class:`TokenBlock` does.
+def _known(model: nn.Module) -> _Vit:
+    """Return a copy of a ViT whose blocks compute what a :class:`Family` does.
 
     Raises:
         ValueError: it is something else.
     """
-    torchvision()  # timm imports it
+    model = unwrapped(model)
+    vision = torchvision()  # timm imports it too
+    if isinstance(model, vision.models.VisionTransformer):
+        _require_torchvisions(model)
+        seen: Any = copy.deepcopy(model)
+        return _Vit(seen, seen.encoder, "layers", TORCHVISION, 1, True)
+    _require_timms(model)
+    vit: Any = copy.deepcopy(model)
+    return _Vit(vit, vit, "blocks", TIMM, vit.num_prefix_tokens, vit.cls_token is not None)
+
+
+def _require_timms(model: nn.Module) -> None:
     from timm.models.vision_transformer import Attention, Block, VisionTransformer
 
-    for block in getattr(model, "blocks", ()):
+    blocks: Any = getattr(model, "blocks", ())
+    for block in blocks:
         if type(block).forward is not Block.forward:
             raise ValueError(f"blocks of class {type(block).__name__}: only timm's Block is known")
         if type(block.attn).forward is not Attention.forward:
             kind = type(block.attn).__name__
             raise ValueError(f"Block with a {kind}: only timm's Attention is known")
     if not isinstance(model, VisionTransformer):
-        raise ValueError(f"{type(model).__name__} is not a timm VisionTransformer")
-    return copy.deepcopy(model)
+        raise ValueError(
+            f"{type(model).__name__} is not a VisionTransformer of timm or torchvision"
+        )
+
+
+def _require_torchvisions(model: Any) -> None:
+    from torchvision.models.vision_transformer import EncoderBlock
+
+    for block in model.encoder.layers:
+        if type(block).forward is not EncoderBlock.forward:
+            kind = type(block).__name__
+            raise ValueError(f"blocks of class {kind}: only torchvision's EncoderBlock is known")
+        attn = block.self_attention
+        plain = type(attn).forward is nn.MultiheadAttention.forward and attn.batch_first
+        if not plain or attn.bias_k is not None or attn.add_zero_attn:
+            raise ValueError(
+                f"EncoderBlock with a {type(attn).__name__} of other options than torchvision's"
+            )

@@ -46,6 +46,11 @@ from snt_core.methods.transform import SNTActivation
 BNMode = Literal["eval", "train"]
 Loss = Callable[[Params], Tensor]
 Slope = Callable[[Loss, Params, Params], tuple[Tensor, Tensor]]  # value, directional derivative
+KEPT = (
+    "the model keeps what it computed in one call for the next (as timm's attention_bias_cache "
+    "does in eval mode), which derivatives would miss: switch that off"
+)
+# words of torch's errors that name no second derivative
 WITHOUT_DERIVATIVE = ("derivative", "differentiate", "double backward", "require grad")
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
@@ -131,7 +136,12 @@ class Hessian:
                     }
                 return objective(floats(self._output(params, batch), self.like.dtype))
 
-            value, along = (slope or self.slope)(loss, self.params, direction)
+            try:
+                value, along = (slope or self.slope)(loss, self.params, direction)
+            except RuntimeError as error:
+                if "backward through the graph a second time" in str(error):
+                    raise ValueError(KEPT) from error
+                raise
             # parameters that the slope does not depend on get zeros
             rows = torch.autograd.grad(along, tuple(self.params.values()), materialize_grads=True)
         return value.detach(), torch.cat([row.reshape(-1) for row in rows])

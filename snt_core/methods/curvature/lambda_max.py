@@ -71,7 +71,7 @@ class LambdaMax:
             lies within it too: the value is then the largest eigenvalue.
         n_samples: images that the loss is averaged over (the sum of the batches' weights).
         bn_mode: statistics that BatchNorm used: ``"eval"`` (running) or ``"train"`` (the chunk's).
-        upper: no eigenvalue is larger, except with a probability of 0.1 %; infinite with the start
+        upper: no eigenvalue is larger, except with a probability of 0.1 %; None with the start
             ``"sketch"``, whose ``converged`` is silent on it.
     """
 
@@ -81,7 +81,7 @@ class LambdaMax:
     converged: bool
     n_samples: float
     bn_mode: BNMode
-    upper: float = math.inf
+    upper: float | None = None
 
 
 @torch.inference_mode(False)
@@ -147,6 +147,7 @@ def lambda_max(
         raise ValueError("start 'sketch' takes a pair of tensors (inputs, targets)")
     hessian = Hessian(model, objective, bn_mode, dtype)
     product = _scaled(hessian, scale)
+    upper: float | None
     generator = torch.Generator().manual_seed(seed)
     first = torch.randn(hessian.size, generator=generator).to(hessian.like)
     if start == "sketch" and objective.pair is not None:
@@ -156,7 +157,7 @@ def lambda_max(
             sketch = Hessian(model, objective.part((images[some], labels[some])), bn_mode, dtype)
             first = _top(_scaled(sketch, scale), first, SKETCH_PRODUCTS)
         value, residual, products = _largest(product, first, max_products, tolerance)
-        upper, settled = math.inf, True
+        upper, settled = None, True
     else:
         # not the generator's first vector: nobody's example is orthogonal to this one by design
         draws = (torch.randn(hessian.size, generator=generator) for _ in range(2))

@@ -81,6 +81,9 @@ def loss_rises(
             values (which no step of the weights explains), or the Hessian cannot be had (see
             :func:`snt_core.methods.curvature.lambda_max.lambda_max`).
     """
+    if not isinstance(perturbed, Mapping):
+        name = type(perturbed).__name__
+        raise ValueError(f"perturbed is a {name}: give nets by name, such as {{'W4': my_net}}")
     model = exact_copy(model)
     names = [name for name, p in model.named_parameters() if p.requires_grad]
     nets = {key: exact_copy(net) for key, net in perturbed.items()}

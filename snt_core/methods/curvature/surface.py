@@ -30,6 +30,7 @@ from torch import Generator, Tensor, nn
 
 from snt_core.methods.compressible import FIRST_AXIS, Outputs, outputs_by_name, prunable
 from snt_core.methods.curvature.exact import Passes, call_with, exact_copy
+from snt_core.methods.folding import fold
 from snt_core.methods.objective import Objective, Preprocess
 from snt_core.methods.task import Task
 
@@ -85,7 +86,8 @@ def loss_surface(
     if not 0 < span < math.inf or points < 3 or points % 2 == 0:
         raise ValueError(f"span {span} must be > 0, and points {points} odd and >= 3")
     objective = Objective(data, task, batch_size=batch_size, preprocess=preprocess)
-    model = exact_copy(model)
+    # folded, so that a weight which the model computes is moved as it is used
+    model = fold(exact_copy(model))
     weights = {name: w.detach() for name, w in prunable(model).items()}
     if not weights:
         raise ValueError("the model has no convolution or linear layer to move")

@@ -32,7 +32,7 @@ from snt_core.methods.compress.weight_codes import WeightCodes, keep_codes
 from snt_core.methods.export.encoding import as_json, decode, encode, from_json
 from snt_core.methods.export.packages import required
 from snt_core.methods.export.quantizers import attach_all, check_values, described
-from snt_core.methods.wrapping import duplicate, unwrapped
+from snt_core.methods.wrapping import copied, unwrapped
 
 KEY = "snt_packed"  # of the file's metadata
 VERSION = 1
@@ -101,7 +101,7 @@ def load_packed(file: str | Path, model: nn.Module) -> nn.Module:
         ImportError: safetensors is missing.
         ValueError: the file is missing, damaged, not of :func:`save_packed`, or of another model.
     """
-    model = duplicate(unwrapped(model))
+    model = copied(unwrapped(model))
     _check_savable(model)
     about, tensors = _read(Path(file))
     try:

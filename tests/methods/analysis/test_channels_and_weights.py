@@ -139,6 +139,50 @@ def test_channel_ranges_of_a_timm_vit(vit: nn.Module) -> None:
         assert_ranges(found[name], torch.cat([prefix, patches], 1))
 
 
+@pytest.mark.parametrize(
+    ("layer", "shape", "axis"),
+    [
+        (nn.Linear(3, 5), (2, 4, 6, 3), -1),  # B H W C
+        (nn.LayerNorm(3), (2, 4, 6, 3), -1),
+        (nn.Conv1d(3, 5, 1), (2, 3, 7), 1),  # B C L, no tokens
+        (nn.BatchNorm1d(3), (2, 3, 7), 1),
+        (nn.Conv3d(3, 5, 1), (2, 3, 4, 2, 2), 1),
+        (nn.Sequential(nn.LayerNorm(3), nn.Linear(3, 3)), (2, 4, 6, 3), -1),  # as in Swin
+        (nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU()), (2, 3, 4, 3), 1),
+        (nn.ReLU(), (2, 3, 4, 6), 1),
+        (nn.ReLU(), (2, 4, 3), -1),
+    ],
+)
+def test_channels_lie_where_the_kind_of_layer_has_them(layer, shape, axis) -> None:
+    x = torch.randn(shape)
+    model = nn.Sequential(layer)
+    found = channel_ranges(model, ["0"], x)["0"]
+    expected = layer.eval()(x).movedim(axis, -1).flatten(0, -2)
+    np.testing.assert_allclose(found.high, expected.amax(0).tolist(), rtol=1e-6)
+    other = channel_ranges(model, ["0"], x, axis=0)["0"]
+    assert len(other.high) == shape[0]
+
+
+def test_an_axis_that_is_none_is_named() -> None:
+    with pytest.raises(ValueError, match=r"axis 4 is not one of layer '', shape \(5, 3\)"):
+        channel_ranges(nn.ReLU(), [""], torch.randn(5, 3), axis=4)
+
+
+def test_inputs_given_by_keyword_and_layers_of_a_fast_path_are_seen() -> None:
+    class ByName(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encode = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+            self.fc = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(input=self.encode(x))
+
+    names = ["fc", "encode.linear1", "encode.linear2"]
+    found = channel_ranges(ByName(), names, torch.randn(3, 5, 4), capture="input")
+    assert [len(found[name].low) for name in names] == [4, 4, 8]
+
+
 def test_moments_of_channels_that_lie_far_from_zero_or_drift() -> None:
     x = torch.randn(64, 3, 1, 1).double() * torch.tensor([1.0, 1e-3, 10.0]).view(3, 1, 1)
     x += 1e6

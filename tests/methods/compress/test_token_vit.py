@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from snt_core.common.vision import torchvision
 from snt_core.methods.compress.prune import prune_magnitude
 from snt_core.methods.compress.quantize import fake_quantize_weights, freeze, quantize_weights
-from snt_core.methods.compress.token_vit import attention, merge_tokens, prune_tokens
+from snt_core.methods.compress.token_blocks import attention, packed_attention
+from snt_core.methods.compress.token_vit import merge_tokens, prune_tokens
 from snt_core.methods.compress.tokens import match, merge
 
 torchvision()  # timm imports it
@@ -128,7 +129,7 @@ def test_a_block_merges_by_its_keys_before_the_mlp(kind: str) -> None:
     middle = x + block.ls1(block.attn(block.norm1(x)))
     middle, size = merge(middle, match(keys[0].mean(1), 3, model.num_prefix_tokens))
     expected = middle + block.ls2(block.mlp(block.norm2(middle)))
-    found, found_size, position = merge_tokens(model, 3).blocks[0](x, None, None)
+    found, found_size, position = merge_tokens(model, 3).blocks[0].compact(x, None, None)
     torch.testing.assert_close(found, expected)
     assert torch.equal(found_size, size)
     assert position[0].bincount().tolist() == size[0, :, 0].tolist()
@@ -293,7 +294,155 @@ def test_arguments_out_of_range_are_named() -> None:
         prune_tokens(vit(**KINDS["average of all"]), 0.5)
 
 
-def test_what_merging_cannot_do_fails_aloud() -> None:
-    merged = merge_tokens(vit(), 1)
-    with pytest.raises(TypeError, match="size"):
-        merged.forward_intermediates(images())
+@kinds
+@torch.no_grad()
+def test_maps_of_a_merged_vit_are_those_of_its_blocks(kind: str) -> None:
+    # Of equal patches every map is known: the model's own.
+    model = vit(**KINDS[kind])
+    model.pos_embed.data[:, -16:] = 0
+    flat = torch.randn(3, 3, 1, 1).expand(-1, -1, 16, 16).clone()
+    merged = merge_tokens(model, 3)
+    for options in (
+        {},
+        {"indices": [0, 2], "output_fmt": "NLC", "norm": True},
+        {"stop_early": True},
+    ):
+        last, maps = merged.forward_intermediates(flat, **options)
+        expected, their_maps = model.forward_intermediates(flat, **options)
+        torch.testing.assert_close((last, maps), (expected, their_maps), atol=1e-4, rtol=1e-4)
+    found = merged.get_intermediate_layers(flat, n=2, reshape=True)
+    torch.testing.assert_close(
+        found, model.get_intermediate_layers(flat, n=2, reshape=True), atol=1e-4, rtol=1e-4
+    )
+    # and of any images, the last map is what the head reads
+    last, _ = merged.forward_intermediates(images())
+    torch.testing.assert_close(last, merged.forward_features(images()))
+
+
+@torch.no_grad()
+def test_hooks_on_merged_blocks_see_maps_of_all_patches() -> None:
+    merged = merge_tokens(vit(), 3)
+    expected = merged(images())
+    seen = [watch(block) for block in merged.blocks]
+    torch.testing.assert_close(merged(images()), expected)
+    _, maps = merged.forward_intermediates(images(), output_fmt="NLC")
+    for out, features in zip(seen, maps, strict=True):
+        torch.testing.assert_close(out[0][:, 1:], features)
+
+
+def test_maps_of_a_pruned_vit_are_refused() -> None:
+    # 8 of 16 patches would pass as a map of half the channels
+    pruned = prune_tokens(vit(), 0.5)
+    for read in (pruned.forward_intermediates, pruned.get_intermediate_layers):
+        with pytest.raises(ValueError, match=r"^a pruned ViT has no map[^\n]*$"):
+            read(images())
+    assert pickle.loads(pickle.dumps(pruned))(images()).shape == (3, 5)
+
+
+@pytest.mark.parametrize("i", [0, 1])
+def test_attention_masks_are_refused(i: int) -> None:
+    fewer = compressed(vit())[i]
+    for mask in ({"attn_mask": torch.ones(17, 17, dtype=torch.bool)}, {"is_causal": True}):
+        with pytest.raises(ValueError, match=r"^an attention mask[^\n]*$"):
+            fewer(images(), **mask)
+
+
+def test_a_merged_block_alone_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^a block of a merged ViT[^\n]*$"):
+        merge_tokens(vit(), 1).blocks[1](torch.randn(2, 17, 32))
+
+
+def test_gradient_checkpointing_of_a_merged_vit_changes_no_gradient() -> None:
+    merged = merge_tokens(vit(), 3).train()
+    gradients = []
+    for enable in (False, True):
+        merged.set_grad_checkpointing(enable)
+        loss = merged(images()).square().sum()
+        gradients.append(torch.autograd.grad(loss, merged.parameters()))
+    torch.testing.assert_close(*gradients)
+
+
+@torch.no_grad()
+def test_images_of_other_sizes_and_patch_dropout() -> None:
+    model = vit(dynamic_img_size=True, patch_drop_rate=0.5)
+    larger = torch.randn(2, 3, 24, 32)
+    for other in compressed(model):
+        assert other(larger).isfinite().all()
+    maps = merge_tokens(model, 3).forward_intermediates(larger, intermediates_only=True)
+    assert [m.shape for m in maps] == [(2, 32, 6, 8)] * 4
+    for other in compressed(model.train()):
+        assert other(images()).isfinite().all()
+
+
+vision = torchvision().models.vision_transformer
+
+
+def twins() -> tuple[Any, Any]:
+    """torchvision's and timm's ViT with the same weights."""
+    theirs = vit(mlp_ratio=2)
+    ours = vision.VisionTransformer(16, 4, 4, 2, 32, 64, num_classes=5).eval()
+    names = {
+        "cls_token": "class_token",
+        "pos_embed": "encoder.pos_embedding",
+        "patch_embed.proj": "conv_proj",
+        "blocks.": "encoder.layers.encoder_layer_",
+        "norm1": "ln_1",
+        "norm2": "ln_2",
+        "attn.qkv.": "self_attention.in_proj_",
+        "attn.proj": "self_attention.out_proj",
+        "fc1": "0",
+        "fc2": "3",
+    }
+    weights = {}
+    for key, value in theirs.state_dict().items():
+        if key.startswith(("norm.", "head.")):
+            key = key.replace("norm.", "encoder.ln.").replace("head.", "heads.head.")
+        for old, new in names.items():
+            key = key.replace(old, new)
+        weights[key] = value
+    ours.load_state_dict(weights)
+    return ours, theirs
+
+
+@torch.no_grad()
+def test_torchvisions_vit_merges_and_prunes_as_timms() -> None:
+    ours, theirs = twins()
+    torch.testing.assert_close(ours(images()), theirs(images()))
+    for shrink in (
+        partial(merge_tokens, r=3),
+        partial(merge_tokens, r=99),
+        partial(prune_tokens, keep_ratio=0.5),
+    ):
+        fewer = shrink(ours)
+        torch.testing.assert_close(fewer(images()), shrink(theirs)(images()))
+        assert type(fewer) is type(ours)
+        assert list(fewer.state_dict()) == list(ours.state_dict())
+        torch.testing.assert_close(pickle.loads(pickle.dumps(fewer))(images()), fewer(images()))
+    assert torch.equal(merge_tokens(ours, 0)(images()), ours(images()))
+    assert torch.equal(prune_tokens(ours, 1.0)(images()), ours(images()))
+
+
+@torch.no_grad()
+def test_packed_attention_equals_torchs_to_duplicated_tokens() -> None:
+    layer = nn.MultiheadAttention(32, 4, batch_first=True).double().eval()
+    x = torch.randn(1, 6, 32, dtype=torch.float64)
+    counts = torch.tensor([1, 3, 1, 7, 2, 1])
+    out = packed_attention(layer, x, counts.double().view(1, 6, 1))[0]
+    many = x.repeat_interleave(counts, 1)
+    expected = layer(many, many, many, need_weights=False)[0]
+    torch.testing.assert_close(out.repeat_interleave(counts, 1), expected)
+
+
+def test_a_torchvision_vit_is_fine_tuned_with_its_dropout() -> None:
+    ours, _ = twins()
+    for fewer in (merge_tokens(ours, 2), prune_tokens(ours, 0.5)):
+        fewer.train()(images()).sum().backward()
+        assert all(p.grad is not None for p in fewer.parameters())
+    ours.encoder.layers[1].self_attention.batch_first = False
+    with pytest.raises(ValueError, match="EncoderBlock with a MultiheadAttention"):
+        merge_tokens(ours, 1)
+
+
+def test_a_compiled_vit_is_opened() -> None:
+    model = vit()
+    assert type(merge_tokens(torch.compile(model), 1)) is type(model)

@@ -131,7 +131,7 @@ def test_a_class_absent_from_the_sketch_is_found_by_the_random_start() -> None:
     sketch = lambda_max(model, (x, labels), start="sketch")
     assert sketch.converged
     assert sketch.value < 0.7 * right
-    assert sketch.upper == float("inf")
+    assert sketch.upper is None
 
 
 def test_too_few_products_do_not_converge() -> None:
@@ -243,6 +243,18 @@ def test_an_operator_without_any_is_named() -> None:
     for measure in (lambda_max, hessian_trace):
         with pytest.raises(ValueError, match=r"no second derivative.*once_differentiable"):
             measure(Layer(Once.apply), data)
+
+
+def test_a_model_that_keeps_tensors_between_calls_is_named() -> None:
+    class Cached(Layer):
+        def forward(self, x: Tensor) -> Tensor:
+            if not hasattr(self, "kept"):
+                self.kept = self.first.bias * self.first.bias
+            return self.second(self.first(x) * self.kept)
+
+    data = (torch.randn(8, 6).double(), torch.arange(8) % 3)
+    with pytest.raises(ValueError, match="keeps what it computed in one call for the next"):
+        lambda_max(Cached(torch.tanh), data)
 
 
 def test_gradients_are_there_under_no_grad_and_inference_mode() -> None:

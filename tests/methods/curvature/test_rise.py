@@ -88,5 +88,17 @@ def test_images_are_preprocessed_chunk_by_chunk():
 
 def test_another_net_is_refused():
     model, images, labels = problem()
+    with pytest.raises(ValueError, match="perturbed is a Sequential: give nets by name"):
+        loss_rises(model, model, (images, labels))
+    moved = copy.deepcopy(model)
+    moved[1].running_mean += 1
+    with pytest.raises(ValueError, match=r"'1.running_mean' differs in 'moved'"):
+        loss_rises(model, {"moved": moved}, (images, labels))
+    frozen = copy.deepcopy(model)
+    frozen[0].weight.requires_grad_(False)
+    moved = copy.deepcopy(frozen)
+    moved[0].weight.data += 1
+    with pytest.raises(ValueError, match=r"'0.weight' differs in 'moved' and is no trainable"):
+        loss_rises(frozen, {"moved": moved}, (images, labels))
     with pytest.raises(ValueError, match="other parameters"):
         loss_rises(model, {"other": nn.Linear(3, 4)}, (images, labels))

@@ -1,0 +1,200 @@
+"""The look before an audit: a batch runs, the task is inferred, time and memory are estimated."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snt_core.audit import calls
+from snt_core.audit.scene import Scene, Sizes, answer, moved, score, tensors_in
+from snt_core.audit.user_files import in_a_line
+from snt_core.common.errors import UserError
+
+FEW = 2  # samples that are timed
+SHARES = {"evaluate": 0.012, "layer": 0.2, "product": 0.006}  # of the budget
+
+
+@dataclass(frozen=True)
+class FirstLook:
+    """What is known of a net before it is measured.
+
+    Attributes:
+        outputs: the shape of an answer, without the batch.
+        covered: share of the weights that compression touches.
+        untouched: parameters that it does not, with the reason and how to mend it.
+        unsupported: what cannot be measured, with the reason.
+        memory: bytes that the measurements are expected to need at most.
+        is_vit: whether tokens can be merged or pruned.
+    """
+
+    outputs: tuple[int, ...]
+    parameters: int
+    covered: float
+    touched: list[dict[str, Any]]
+    untouched: list[dict[str, Any]]
+    unsupported: dict[str, str]
+    memory: int
+    is_vit: bool
+
+
+def outputs_of(model: nn.Module, inputs: Tensor) -> Any:
+    """Return what the net answers to some inputs; where that is an object with logits, those.
+
+    Raises UserError: the net cannot take them.
+    """
+    try:
+        with torch.no_grad():
+            found = model(inputs)
+    except Exception as error:  # whatever a user's net raises
+        raise UserError(
+            f"the net cannot take a batch of the shape {tuple(inputs.shape)}: {in_a_line(error)}; "
+            f"check its input size, or give --data FILE.py:NAME that makes what it takes"
+        ) from error
+    return found
+
+
+def speak_in_logits(model: nn.Module) -> None:
+    """Let a net that answers with an object, as Hugging Face's do, answer with its logits."""
+
+    def logits(module: nn.Module, args: Any, output: Any) -> Any:
+        return logits_of(output)
+
+    model.register_forward_hook(logits)
+
+
+def logits_of(output: Any) -> Any:
+    """Return the logits of an answer that has some, else the answer."""
+    if isinstance(output, Mapping):
+        return output.get("logits", output)
+    return getattr(output, "logits", output)
+
+
+def classes_of(output: Any) -> int:
+    """Return how many classes an answer is of.
+
+    Raises UserError where it is none of a classifier: then a task has to say what the loss is.
+    """
+    if isinstance(output, Tensor) and output.ndim == 2 and output.shape[1] > 1:
+        return int(output.shape[1])
+    what = (
+        f"a tensor of {tuple(output.shape)}"
+        if isinstance(output, Tensor)
+        else type(output).__name__
+    )
+    raise UserError(
+        f"the net answers with {what}, not with B x classes; give --task FILE.py:NAME with a Task "
+        f"whose loss_fn(output, target) says what is lost"
+    )
+
+
+def look(scene: Scene) -> FirstLook:
+    """Return what is known at once. Nothing is left changed."""
+    touched, untouched = calls.coverage(scene.model)
+    total = sum(row["weights"] for row in touched + untouched)
+    output = _first_answer(scene)
+    unsupported: dict[str, str] = {}
+    if not touched:
+        unsupported["compression"] = "no convolution or linear layer is in the net"
+    elif isinstance(output, Tensor) and not output.isfinite().all():
+        unsupported["compression"] = "the float net answers with values that are not finite"
+    if why := _no_curvature(scene):
+        unsupported["curvature"] = why
+    is_vit, why_not = _tokens(scene)
+    if not is_vit:
+        unsupported["tokens"] = why_not
+    return FirstLook(
+        outputs=tuple(output.shape[1:]) if isinstance(output, Tensor) else (),
+        parameters=total,
+        covered=sum(row["weights"] for row in touched) / max(total, 1),
+        touched=touched,
+        untouched=untouched,
+        unsupported=unsupported,
+        memory=_memory(scene, total),
+        is_vit=is_vit,
+    )
+
+
+def _first_answer(scene: Scene) -> Any:
+    """Return what the net gives for the first sample, or the first batch that a task takes."""
+    with torch.no_grad():
+        return answer(scene.model, scene.task, moved(scene.chunks(1)[0], scene.device))
+
+
+def _no_curvature(scene: Scene) -> str:
+    try:
+        calls.product(scene, 1)
+    except Exception as error:  # an operator without a second derivative, or a net that is odd
+        said = in_a_line(error)
+        if "hardsigmoid" in said or "hard_sigmoid" in said:
+            said += "; replace nn.Hardsigmoid by relu6(x + 3) / 6, which has one"
+        return said
+    return ""
+
+
+def _tokens(scene: Scene) -> tuple[bool, str]:
+    try:
+        calls.fewer_tokens(scene, "merge", 0)
+    except ValueError as error:
+        return False, str(error)
+    return True, ""
+
+
+def _memory(scene: Scene, parameters: int) -> int:
+    """Return about how many bytes: samples, copies, activations of a batch, Krylov vectors."""
+    activations = 0
+
+    def count(module: nn.Module, args: Any, output: Any) -> None:
+        nonlocal activations
+        if isinstance(output, Tensor):
+            activations += output.numel() * output.element_size()
+
+    hooks = [
+        m.register_forward_hook(count) for m in scene.model.modules() if not list(m.children())
+    ]
+    try:
+        with torch.no_grad():
+            _first_answer(scene)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    held = list(tensors_in(scene.raw or scene.inputs))
+    samples = sum(one.numel() * one.element_size() for one in held)
+    return int(samples + 4 * parameters * (4 + 24) + 8 * 4 * activations)
+
+
+def sized(scene: Scene, budget: float, curvature: bool, layers: int) -> Sizes:
+    """Return sample counts with which measurements fit into `budget` seconds; times a batch."""
+    n = min(FEW, len(scene.inputs))
+    forward = _seconds(lambda: score(scene.model, scene, n), 3) / n
+    product = 0.0
+    if curvature:
+        product = _seconds(lambda: calls.product(scene, n), 1) / n  # warm since the look
+    there = len(scene.inputs)
+
+    def fits(seconds: float, each: float, least: int, most: int) -> int:
+        return max(1, min(there, most, max(least, int(seconds / max(each, 1e-9)))))
+
+    tries = max(1, 2 * layers)
+    return Sizes(
+        forward=forward,
+        product=product,
+        evaluate=fits(SHARES["evaluate"] * budget, forward, 32, 1000),
+        layer=fits(SHARES["layer"] * budget / tries, forward, 16, 256),
+        curve=fits(SHARES["product"] * budget, product, 4, 256) if product else 1,
+        calibrate=fits(SHARES["evaluate"] * budget / 3, forward, 16, 128),
+    )
+
+
+def _seconds(call: Callable[[], Any], repeats: int) -> float:
+    """Return the least seconds of a call, since others may be busy."""
+    found = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        found.append(time.perf_counter() - start)
+    return min(found)
