@@ -37,7 +37,6 @@ is no layer's input and stays float, as do layers that the images do not reach a
 
 from __future__ import annotations
 
-import copy
 from functools import partial
 from typing import Any, Literal
 
@@ -57,7 +56,7 @@ from snt_core.methods.compress.ranges import (
 )
 from snt_core.methods.objective import Preprocess
 from snt_core.methods.task import Task
-from snt_core.methods.wrapping import unwrapped
+from snt_core.methods.wrapping import copied, unwrapped
 
 Observer = Literal["minmax", "percentile", "mse"]
 
@@ -100,7 +99,7 @@ def calibrate(
     ranges = extremes(model, data, **chunks)
     if observer != "minmax":
         counts = histograms(model, data, ranges, **chunks)
-    model = copy.deepcopy(model)
+    model = copied(model)
     for name, ends in ranges.items():
         if observer == "percentile":
             ends = quantiles(counts[name], ends, percentile / 100)

@@ -3,7 +3,10 @@
 torch.export, jit.trace, torch.compile, make_fx and torch.func see into it, in both modes of
 differentiation; :func:`snt_core.methods.compress.activations.fake_quantize` calls it there::
 
-    torch.func.jvp(lambda x: fake_quantize(x, scale, 0, 15), (x,), (tangent,))
+    from snt_core.methods.compress.activations import fake_quantize
+
+    x, scale = torch.randn(8), torch.tensor(0.1)
+    torch.func.jvp(lambda x: fake_quantize(x, scale, 0, 15), (x,), (torch.ones(8),))
 """
 
 from __future__ import annotations

@@ -2,10 +2,12 @@
 
 ::
 
+    from snt_core.methods.compress.quantize import quantize_weights
     from snt_core.methods.export.encoding import decode, encode
 
+    layer = quantize_weights(my_model, weight_bits=4).fc
     entry, parts = encode(layer.weight, layer.weight_codes["weight"])
-    decode(entry, parts)  # equal to the weight in every number
+    weight, codes = decode(entry, parts)  # equal to the layer's in every number
 
 Codes of b bits take b bits each. What is mostly zero keeps its other numbers, and where they are: a
 bit for each number, or their positions at ceil(log2 n) bits each, whichever is smaller.

@@ -2,6 +2,7 @@
 
 ::
 
+    from snt_core.methods.compress.activations import quantize_static
     from snt_core.methods.export.latency import latency
 
     small = quantize_static(my_model, images, weight_bits=8, act_bits=8, per_channel=True)
@@ -35,7 +36,8 @@ from torch import Tensor, nn
 
 from snt_core.methods.compress.quantize import freeze
 from snt_core.methods.export.integer import with_integer_kernels
-from snt_core.methods.export.onnx import onnx_model, required
+from snt_core.methods.export.onnx import onnx_model
+from snt_core.methods.export.packages import required
 from snt_core.methods.export.packed import packed_bytes
 from snt_core.methods.wrapping import unwrapped
 

@@ -2,6 +2,9 @@
 
 ::
 
+    import onnxruntime
+
+    from snt_core.methods.compress.activations import quantize_static
     from snt_core.methods.export.onnx import export_onnx
 
     small = quantize_static(my_model, images, weight_bits=8, act_bits=8, per_channel=True)
@@ -26,7 +29,6 @@ from __future__ import annotations
 import importlib
 import warnings
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -39,6 +41,7 @@ from snt_core.methods.compress.activations import ActQuantizer
 from snt_core.methods.compress.pact import PACT
 from snt_core.methods.compress.quantize import freeze
 from snt_core.methods.export.onnx_fold import fold_norms
+from snt_core.methods.export.packages import required
 from snt_core.methods.export.quantizers import described
 from snt_core.methods.wrapping import unwrapped
 
@@ -115,20 +118,6 @@ def _bare(model: Any) -> Any:
         del part.metadata_props[:]
         part.doc_string = ""
     return model
-
-
-def required(*names: str) -> list[ModuleType]:
-    """Return these packages.
-
-    Raises:
-        ImportError: one of them is missing; how to get it is told.
-    """
-    try:
-        return [importlib.import_module(name) for name in names]
-    except ImportError as error:
-        raise ImportError(
-            f'{error.name or names[0]} is missing: pip install "snt-core[export]"'
-        ) from error
 
 
 class _QuantizeNodes(nn.Module):

@@ -2,6 +2,7 @@
 
 ::
 
+    from snt_core.methods.compress.activations import quantize_static
     from snt_core.methods.export.packed import load_packed, save_packed
 
     small = quantize_static(my_model, images, weight_bits=4, act_bits=8)
@@ -12,12 +13,11 @@ The file is one of safetensors. Quantized weights are kept as codes of their bit
 pruned ones without their zeros, whichever is smallest and whole (see
 :mod:`snt_core.methods.export.encoding`); all else is raw: biases, normalisation and its statistics,
 what quantizers of activations hold. A tensor under several names is kept once. A checksum covers
-all, and nothing in a file is executed.
+all, and nothing in a file is executed. Needs ``pip install "snt-core[export]"``.
 """
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Iterator
@@ -25,16 +25,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from snt_core.common.files import atomic_write
 from snt_core.methods.compress.quantize import FakeQuantize
 from snt_core.methods.compress.weight_codes import WeightCodes, keep_codes
 from snt_core.methods.export.encoding import as_json, decode, encode, from_json
+from snt_core.methods.export.packages import required
 from snt_core.methods.export.quantizers import attach_all, check_values, described
-from snt_core.methods.wrapping import unwrapped
+from snt_core.methods.wrapping import copied, unwrapped
 
 KEY = "snt_packed"  # of the file's metadata
 VERSION = 1
@@ -49,6 +48,7 @@ def save_packed(model: nn.Module, file: str | Path) -> int:
         file: a path; what is there is replaced, whole or not at all.
 
     Raises:
+        ImportError: safetensors is missing.
         ValueError: the model still rounds its weights in each pass (``freeze`` it first), has no
             values yet (lazy or on the meta device), or holds what is no tensor.
         OSError: the file cannot be written.
@@ -85,7 +85,8 @@ def packed_bytes(model: nn.Module) -> bytes:
         "quantizers": described(model),
         "sha256": _digest(tensors),
     }
-    return save(tensors, {KEY: json.dumps(about, separators=(",", ":"))})
+    (safetensors,) = required("safetensors.torch")
+    return safetensors.save(tensors, {KEY: json.dumps(about, separators=(",", ":"))})
 
 
 def load_packed(file: str | Path, model: nn.Module) -> nn.Module:
@@ -98,9 +99,10 @@ def load_packed(file: str | Path, model: nn.Module) -> nn.Module:
         model: of the same architecture and dtype, compressed or not; it is left as it was.
 
     Raises:
+        ImportError: safetensors is missing.
         ValueError: the file is missing, damaged, not of :func:`save_packed`, or of another model.
     """
-    model = copy.deepcopy(unwrapped(model))
+    model = copied(unwrapped(model))
     _check_savable(model)
     about, tensors = _read(Path(file))
     try:
@@ -163,11 +165,12 @@ def _digest(tensors: dict[str, Tensor]) -> str:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return what a file says about itself, and its tensors."""
+    (safetensors,) = required("safetensors")
     try:
-        with safe_open(path, framework="pt") as opened:
+        with safetensors.safe_open(path, framework="pt") as opened:
             text = (opened.metadata() or {}).get(KEY)
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+    except (OSError, safetensors.SafetensorError, ValueError, RuntimeError) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"file '{path}' cannot be read: {said}") from error
     if text is None:

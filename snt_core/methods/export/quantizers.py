@@ -2,8 +2,12 @@
 
 ::
 
-    described(my_model)  # {"conv1": {"kind": "ActQuantizer", "act_bits": 8}, ...}
-    attach_all(other, described(my_model))  # scales and levels follow with the state dict
+    from snt_core.methods.compress.activations import calibrate
+    from snt_core.methods.export.quantizers import attach_all, described
+
+    found = described(calibrate(my_model, images, act_bits=8))
+    print(found["conv1"])  # {"kind": "ActQuantizer", "act_bits": 8}
+    attach_all(my_model, found)  # scales and levels follow with the state dict
 """
 
 from __future__ import annotations

@@ -402,3 +402,38 @@ def test_a_file_of_others_is_told(tmp_path):
     save_file(net().state_dict(), tmp_path / "plain")
     with pytest.raises(ValueError, match="not of save_packed"):
         load_packed(tmp_path / "plain", net())
+
+
+def test_layers_of_every_kind_that_is_rounded_are_packed(tmp_path):
+    """Recurrent, attention, transposed and normalised weights, from what freeze left on them."""
+
+    def mixed() -> nn.Module:
+        torch.manual_seed(0)
+        layers = [nn.utils.weight_norm(nn.Linear(16, 16)), Last(nn.LSTM(16, 16, batch_first=True))]
+        layers += [nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)]
+        layers += [nn.ConvTranspose1d(5, 4, 3, groups=1)]
+        return nn.Sequential(*layers).eval()
+
+    x = torch.randn(3, 5, 16)
+    model = mixed()
+    model(x)  # old-style normalisation keeps a graph, which copies must not trip over
+    small = quantize_static(model, x, weight_bits=4, act_bits=8, per_channel=True)
+    size = save_packed(small, tmp_path / "net")
+    rounded = [m for m in small.modules() if getattr(m, "weight_codes", {})]
+    count = sum(getattr(m, name).numel() for m in rounded for name in m.weight_codes)
+    assert len(rounded) == 7
+    other = sum(t.numel() * t.element_size() for t in small.state_dict().values()) - 4 * count
+    scales = 4 * sum(c.scale.numel() for m in rounded for c in m.weight_codes.values())
+    tensors = len(small.state_dict()) + 2 * len(rounded) + 8
+    assert size <= count / 2 + other + scales + HEADER * tensors
+    again = load_packed(tmp_path / "net", small)
+    assert torch.equal(again(x), small(x))
+
+
+class Last(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)[0]
