@@ -78,10 +78,7 @@ def audit(asked: Asked, store: Store, budget: Budget, say: Say = lambda line: No
 
     def perform(spec: AuditSpec, progress: Any) -> tuple[list[dict[str, Any]], int]:
         if spec.measure == "sizes":
-            layers = len(look.touched)
-            sizes = first_look.sized(
-                scene, budget.seconds, "curvature" not in look.unsupported, layers
-            )
+            sizes = first_look.sized(scene, budget.seconds, look)
             return [vars(sizes)], 0
         return by_spec[spec].run(scene, found)
 

@@ -30,6 +30,7 @@ class FirstLook:
         unsupported: what cannot be measured, with the reason.
         memory: bytes that the measurements are expected to need at most.
         is_vit: whether tokens can be merged or pruned.
+        product: seconds a sample of a Hessian-vector product; 0 where there is none.
     """
 
     outputs: tuple[int, ...]
@@ -40,6 +41,7 @@ class FirstLook:
     unsupported: dict[str, str]
     memory: int
     is_vit: bool
+    product: float = 0.0
 
 
 def outputs_of(model: nn.Module, inputs: Tensor) -> Any:
@@ -102,7 +104,8 @@ def look(scene: Scene) -> FirstLook:
         unsupported["compression"] = "no convolution or linear layer is in the net"
     elif isinstance(output, Tensor) and not output.isfinite().all():
         unsupported["compression"] = "the float net answers with values that are not finite"
-    if why := _no_curvature(scene):
+    why, product = _curvature(scene)
+    if why:
         unsupported["curvature"] = why
     is_vit, why_not = _tokens(scene)
     if not is_vit:
@@ -116,6 +119,7 @@ def look(scene: Scene) -> FirstLook:
         unsupported=unsupported,
         memory=_memory(scene, total),
         is_vit=is_vit,
+        product=product,
     )
 
 
@@ -125,15 +129,21 @@ def _first_answer(scene: Scene) -> Any:
         return answer(scene.model, scene.task, moved(scene.chunks(1)[0], scene.device))
 
 
-def _no_curvature(scene: Scene) -> str:
+def _curvature(scene: Scene) -> tuple[str, float]:
+    """Return why there is no curvature (empty if there is), and the seconds a sample of a product.
+
+    Each call compares two ways of differentiating on two samples first, so that it takes the time
+    of `FEW` + 4 samples.
+    """
+    start = time.perf_counter()
     try:
-        calls.product(scene, 1)
-    except Exception as error:  # an operator without a second derivative, or a net that is odd
+        calls.product(scene, FEW)
+    except Exception as error:  # an operation without a second derivative, or a net that is odd
         said = in_a_line(error)
         if "hardsigmoid" in said or "hard_sigmoid" in said:
             said += "; replace nn.Hardsigmoid by relu6(x + 3) / 6, which has one"
-        return said
-    return ""
+        return said, 0.0
+    return "", (time.perf_counter() - start) / (FEW + 4)
 
 
 def _tokens(scene: Scene) -> tuple[bool, str]:
@@ -167,13 +177,11 @@ def _memory(scene: Scene, parameters: int) -> int:
     return int(samples + 4 * parameters * (4 + 24) + 8 * 4 * activations)
 
 
-def sized(scene: Scene, budget: float, curvature: bool, layers: int) -> Sizes:
+def sized(scene: Scene, budget: float, look: FirstLook) -> Sizes:
     """Return sample counts with which measurements fit into `budget` seconds; times a batch."""
     n = min(FEW, len(scene.inputs))
     forward = _seconds(lambda: score(scene.model, scene, n), 3) / n
-    product = 0.0
-    if curvature:
-        product = _seconds(lambda: calls.product(scene, n), 1) / n  # warm since the look
+    product, layers = look.product, len(look.touched)
     there = len(scene.inputs)
 
     def fits(seconds: float, each: float, least: int, most: int) -> int:

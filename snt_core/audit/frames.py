@@ -199,9 +199,12 @@ def findings(audit: Audit) -> list[str]:
     table = layers(audit)
     if "loss rises at W4" in table:
         worst = table.iloc[0]
+        rise = worst["loss rises at W4"]
         told.append(
             f"The layer that minds 4 bits most is {worst.layer}: alone it raises the loss by "
-            f"{worst['loss rises at W4']:.3g}."
+            f"{rise:.3g}."
+            if rise > 0
+            else "No layer alone raises the loss at 4 bits, as far as these samples show."
         )
     return told
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from snt_core.audit import auditing, calls, frames, layerwise, measures
+from snt_core.audit import auditing, calls, first_look, frames, layerwise, measures
 from snt_core.audit.auditing import audit, store_of
 from snt_core.audit.preparing import Asked, prepare
 from snt_core.audit.scene import Scene, Sizes, score
@@ -144,6 +144,22 @@ def test_where_8_bits_lose_more_already_it_is_said(scene):
 
 
 # the whole ------------------------------------------------------------------------------------
+
+
+def test_a_hessian_product_is_timed_as_it_is(scene):
+    """By calls of two sizes, whose difference knows nothing of what every call does before."""
+    torch.set_num_threads(1)
+    found = min(first_look.look(scene).product for _ in range(3))
+
+    def seconds(n):
+        start = time.perf_counter()
+        calls.product(scene, n)
+        return time.perf_counter() - start
+
+    small, large = (min(seconds(n) for _ in range(3)) for n in (2, 102))
+    # small calls are mostly overhead: never too little, and no more than a call takes
+    assert (large - small) / 100 < 1.5 * found
+    assert found < small
 
 
 def test_everything_that_is_planned_is_measured(done):
