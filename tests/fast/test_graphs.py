@@ -87,7 +87,9 @@ def recordings(monkeypatch):
     tapes: list[Tape] = []
 
     def record(work):
-        with Tape() as tape:
+        with Tape() as tape, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.cuda, "is_initialized", lambda: True)
+            patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
             result = work()
         tapes.append(tape)
         tape.undo()
