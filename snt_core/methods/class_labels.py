@@ -30,6 +30,11 @@ def refuse_others(target: Any) -> None:
             f"targets that are a {type(target).__name__} are no class labels: give a tensor of "
             "them, or task=Task(target=lambda batch: ..., loss_fn=...)"
         )
+    if target.ndim == 0:
+        raise ValueError(
+            "a target is a scalar: data is a list of samples, not of batches; give "
+            "DataLoader(data, batch_size=128)"
+        )
     if target.ndim != 1 or target.is_floating_point() or target.dtype == torch.bool:
         dtype = str(target.dtype).removeprefix("torch.")
         raise ValueError(

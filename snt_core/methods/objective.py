@@ -21,6 +21,12 @@ DICTS = (
 )
 
 
+ELSEWHERE = (
+    "the loss does not depend on the model's parameters: do forward and loss_fn use the model and "
+    "output that they are given, without detach or no_grad?"
+)
+
+
 class Objective:
     """The mean loss of a task over data, as a sum over batches.
 
@@ -133,16 +139,24 @@ class Objective:
         """Check a user's loss on the first batch: that it is a mean, and compares like with like.
 
         Raises:
-            ValueError: it is a sum, or broadcasts its target.
+            ValueError: it is a sum, broadcasts its target, or does not depend on the parameters.
         """
-        if self.task.loss_fn is None:
+        if self.task.loss_fn is None and self.task.forward is None:
             return
-        batch, _ = next(self.batches(next(model.parameters()).device))
-        with torch.no_grad():
+        params = [p for p in model.parameters() if p.requires_grad]
+        device = next(model.parameters()).device
+        batch, _ = next(self.batches(device))
+        with torch.enable_grad(), torch.autocast(device.type, enabled=False):
             output, target = self.output(model, batch, dtype), self._target(batch)
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                once = float(self.loss(output, batch, 1.0))
+                loss = self.loss(output, batch, 1.0)
+            if params and not _depends(loss, params):
+                raise ValueError(ELSEWHERE)
+        if self.task.loss_fn is None:
+            return
+        with torch.no_grad():
+            once = float(loss)
             for warning in caught:
                 if "target size" in str(warning.message):
                     raise ValueError(
@@ -219,6 +233,12 @@ class Inputs:
             _refuse_parts(batch)
             batch = batch[0]
         model(batch if self.preprocess is None else self.preprocess(batch))
+
+
+def _depends(loss: Tensor, params: list[nn.Parameter]) -> bool:
+    if not loss.requires_grad:
+        return False
+    return any(g is not None for g in torch.autograd.grad(loss, params, allow_unused=True))
 
 
 def changed(how: str) -> ValueError:

@@ -406,6 +406,7 @@ REFUSED = {
         (X, torch.full((N,), -100)),
         Task(loss_fn=lambda o, t: F.cross_entropy(o, t)),
     ),
+    "a list of samples, not of batches": ([(X[0], Y[0]), (X[1], Y[1])], None),
     "weight returned -1": ((X, Y), Task(weight=lambda batch: -1)),
     "weight returned nan": ((X, Y), Task(weight=lambda batch: float("nan"))),
     "weight returned 'many'": ((X, Y), Task(weight=lambda batch: "many")),
@@ -426,6 +427,16 @@ def test_what_has_no_right_answer_is_refused_in_one_line(message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         lambda_max(mlp(3).float(), data, task=task)
     assert "\n" not in str(caught.value)
+
+
+def test_a_forward_that_calls_another_model_is_refused() -> None:
+    other = mlp(3).float()
+    task = Task(forward=lambda model, batch: other(batch[0]))
+    for measure in (lambda_max, hessian_trace, loss_surface, adaptive_sharpness):
+        with pytest.raises(ValueError, match="does not depend on the model's parameters"):
+            measure(mlp(3).float(), (X, Y), task=task)
+    with pytest.raises(ValueError, match="reach no convolution or linear layer"):
+        calibrate(mlp(3).float(), (X, Y), 4, task=task)
 
 
 def test_calibration_refuses_a_task_that_is_none() -> None:

@@ -39,7 +39,7 @@ from snt_core.methods.curvature.exact import (
     with_second_derivatives,
 )
 from snt_core.methods.feed import floats, leaves
-from snt_core.methods.objective import Objective
+from snt_core.methods.objective import ELSEWHERE, Objective
 from snt_core.methods.task import Task
 from snt_core.methods.transform import SNTActivation
 
@@ -200,10 +200,7 @@ def _squares(output: Any) -> Tensor:
 def _without_derivative(error: RuntimeError) -> str:
     reason = str(error).splitlines()[0]
     if "does not require grad" in reason:
-        return (
-            "the loss does not depend on the model's parameters: do forward and loss_fn use the "
-            "model and output that they are given, without detach or no_grad?"
-        )
+        return ELSEWHERE
     return f"no second derivative of this model and loss: {type(error).__name__}: {reason}"
 
 
