@@ -1,0 +1,57 @@
+"""The page of peers: every task was measured, and our own answers to them are right today."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks import capabilities
+from benchmarks.measure import RESULTS
+from snt_core.book import comparison
+from snt_core.common.errors import UserError
+
+NUMBERS = ("Eigenvalue", "IgnoredLabels", "Regression", "Attention")
+WORDS = ("Pruning", "BatchStatistics", "BrokenStep", "Tokens", "Architecture")
+
+
+def ours(name: str) -> str:
+    return vars(capabilities.TASKS[name])["snt_core"]()
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_our_number_is_the_right_one(name):
+    right = float(vars(capabilities.TASKS[name])["right"]())
+    assert float(ours(name).partition(",")[0]) == pytest.approx(right, rel=5e-3)
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_our_answer_is_the_right_one(name):
+    right = vars(capabilities.TASKS[name])["right"]()
+    assert ours(name).replace("50.0%", "50.0 %") == right
+
+
+def test_an_error_is_an_answer_in_one_line():
+    def fails() -> str:
+        raise RuntimeError("a\nlong" + " word" * 50)
+
+    said = capabilities.outcome(fails)
+    assert said.startswith("RuntimeError: a long word")
+    assert len(said) < 130
+    assert capabilities.lines_of(capabilities.TASKS["Regression"].snt_core) == 2
+
+
+def test_the_page_shows_every_task_with_its_command():
+    shown = comparison.tasks(RESULTS)
+    assert list(shown["command"]) == [
+        f"python -m benchmarks.capabilities {name}" for name in capabilities.TASKS
+    ]
+    body = json.loads((RESULTS / "capabilities.json").read_text())
+    assert [row["right"] for row in body["rows"]] == list(shown["right"])
+    assert "-" in set(shown["here"])  # what only a peer can do is told too
+    assert "snt_core 0" in comparison.versions(RESULTS)
+
+
+def test_without_results_the_page_says_what_to_run(tmp_path):
+    with pytest.raises(UserError, match=r"python -m benchmarks\.capabilities"):
+        comparison.tasks(tmp_path)
