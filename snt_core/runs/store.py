@@ -81,18 +81,23 @@ class Store:
 
         The net was trained again then, on another machine say, and numbers of two nets would
         stand under one id. Where the training's record has a digest and the measurement's has none,
-        that one is older: it was made before records had any.
+        that one is older: it was made before records had any. A training that diverged left
+        no net to measure.
         """
-        if record.spec.net is record.spec:
+        net = record.spec.net
+        if net is record.spec:
             return False
         measured = record.provenance.get("weights_sha256")
-        left = self._recorded(record.spec.net)
+        trained = self.get(net)
+        left = (trained.provenance.get("weights_sha256") or "") if trained else ""
         if measured and not left:
-            left = self._weights.kept(run_id(record.spec.net))
-        if outdated := bool(left) and left != measured:
+            left = self._weights.kept(run_id(net))
+        diverged = trained is not None and (trained.status, record.status) == ("diverged", "done")
+        if outdated := diverged or (bool(left) and left != measured):
+            again = "and diverged" if diverged else "since; 'snt run' measures it anew"
             say_once(
-                f"{self.record_path(record)} is left out: its net {run_id(record.spec.net)} was "
-                f"trained again since; 'snt run' measures it anew"
+                f"{self.record_path(record)} is left out: its net {run_id(net)} was trained again "
+                f"{again}"
             )
         return outdated
 

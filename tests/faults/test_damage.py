@@ -102,6 +102,20 @@ def test_a_net_that_comes_out_as_another_is_measured_anew_at_once(store, monkeyp
     assert records[0].profile == "smoke"  # it takes the place of the record that was there
 
 
+def test_a_net_that_is_trained_again_and_diverges_has_no_measurements(store, capsys):
+    net = store.get(NET)
+    facts = {**net.provenance, "weights_sha256": None}
+    store.put(dataclasses.replace(net, status="diverged", metrics={}, provenance=facts))
+    again = Store(store.folder)
+    assert again.get(NET).status == "diverged"
+    assert again.get(SHARP) is None
+    assert any(run_id(SHARP) in line and "diverged" in line for line in lines(capsys))
+    assert pending([NET, SHARP], again) == [SHARP]
+    (record,) = runner.run_all([SHARP], again, profile="smoke")
+    assert record.status == "diverged"
+    assert pending([NET, SHARP], Store(store.folder)) == []
+
+
 def test_the_digest_of_older_weights_is_taken_once_and_said(store, capsys):
     rewritten(store, NET, weights_sha256=None)
     rewritten(store, SHARP, weights_sha256=None)
