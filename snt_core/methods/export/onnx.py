@@ -26,7 +26,6 @@ from __future__ import annotations
 import importlib
 import warnings
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -38,6 +37,7 @@ from snt_core.fast.fused import fuse
 from snt_core.methods.compress.activations import ActQuantizer
 from snt_core.methods.compress.pact import PACT
 from snt_core.methods.compress.quantize import freeze
+from snt_core.methods.export.extra import required
 from snt_core.methods.export.onnx_fold import fold_norms
 from snt_core.methods.export.quantizers import described
 from snt_core.methods.wrapping import unwrapped
@@ -115,20 +115,6 @@ def _bare(model: Any) -> Any:
         del part.metadata_props[:]
         part.doc_string = ""
     return model
-
-
-def required(*names: str) -> list[ModuleType]:
-    """Return these packages.
-
-    Raises:
-        ImportError: one of them is missing; how to get it is told.
-    """
-    try:
-        return [importlib.import_module(name) for name in names]
-    except ImportError as error:
-        raise ImportError(
-            f'{error.name or names[0]} is missing: pip install "snt-core[export]"'
-        ) from error
 
 
 class _QuantizeNodes(nn.Module):

@@ -25,14 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from snt_core.common.files import atomic_write
 from snt_core.methods.compress.quantize import FakeQuantize
 from snt_core.methods.compress.weight_codes import WeightCodes, keep_codes
 from snt_core.methods.export.encoding import as_json, decode, encode, from_json
+from snt_core.methods.export.extra import required
 from snt_core.methods.export.quantizers import attach_all, check_values, described
 from snt_core.methods.wrapping import unwrapped
 
@@ -49,6 +48,7 @@ def save_packed(model: nn.Module, file: str | Path) -> int:
         file: a path; what is there is replaced, whole or not at all.
 
     Raises:
+        ImportError: safetensors is missing; how to get it is told.
         ValueError: the model still rounds its weights in each pass (``freeze`` it first), has no
             values yet (lazy or on the meta device), or holds what is no tensor.
         OSError: the file cannot be written.
@@ -60,6 +60,7 @@ def save_packed(model: nn.Module, file: str | Path) -> int:
 
 def packed_bytes(model: nn.Module) -> bytes:
     """Return what :func:`save_packed` writes."""
+    [to_file] = required("safetensors.torch")
     model = unwrapped(model)
     _check_savable(model)
     state = model.state_dict()
@@ -85,7 +86,8 @@ def packed_bytes(model: nn.Module) -> bytes:
         "quantizers": described(model),
         "sha256": _digest(tensors),
     }
-    return save(tensors, {KEY: json.dumps(about, separators=(",", ":"))})
+    content: bytes = to_file.save(tensors, {KEY: json.dumps(about, separators=(",", ":"))})
+    return content
 
 
 def load_packed(file: str | Path, model: nn.Module) -> nn.Module:
@@ -98,6 +100,7 @@ def load_packed(file: str | Path, model: nn.Module) -> nn.Module:
         model: of the same architecture and dtype, compressed or not; it is left as it was.
 
     Raises:
+        ImportError: as :func:`save_packed`.
         ValueError: the file is missing, damaged, not of :func:`save_packed`, or of another model.
     """
     model = copy.deepcopy(unwrapped(model))
@@ -163,11 +166,12 @@ def _digest(tensors: dict[str, Tensor]) -> str:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return what a file says about itself, and its tensors."""
+    [safetensors] = required("safetensors")
     try:
-        with safe_open(path, framework="pt") as opened:
+        with safetensors.safe_open(path, framework="pt") as opened:
             text = (opened.metadata() or {}).get(KEY)
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+    except (OSError, safetensors.SafetensorError, ValueError, RuntimeError) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"file '{path}' cannot be read: {said}") from error
     if text is None:
