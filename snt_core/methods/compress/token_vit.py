@@ -4,9 +4,8 @@ Both need no training, and return a copy of the same class with the same state d
 
     from snt_core.methods.compress.token_vit import merge_tokens, prune_tokens
 
-    my_model = timm.create_model("vit_base_patch16_224", pretrained=True)
-    merged = merge_tokens(my_model, r=8)  # my_model stays as it was
-    pruned = prune_tokens(my_model, keep_ratio=0.7)
+    merged = merge_tokens(my_vit, r=2)  # my_vit stays as it was
+    pruned = prune_tokens(my_vit, keep_ratio=0.7)
     logits = merged(images)
 
 Only the blocks are replaced. Class token, registers, LayerScale, query and key norms, every

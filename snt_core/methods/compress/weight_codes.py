@@ -2,6 +2,9 @@
 
 :func:`snt_core.methods.compress.quantize.freeze` leaves them as ``layer.weight_codes``::
 
+    from snt_core.methods.compress.quantize import quantize_weights
+
+    layer = quantize_weights(my_model, 4).conv1
     layer.weight_codes["weight"].codes(layer.weight)  # int8, or None if the weight changed since
 """
 

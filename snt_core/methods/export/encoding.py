@@ -2,8 +2,10 @@
 
 ::
 
+    from snt_core.methods.compress.quantize import quantize_weights
     from snt_core.methods.export.encoding import decode, encode
 
+    layer = quantize_weights(my_model, 4).conv2
     entry, parts = encode(layer.weight, layer.weight_codes["weight"])
     decode(entry, parts)  # equal to the weight in every number
 

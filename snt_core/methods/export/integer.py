@@ -2,11 +2,11 @@
 
 ::
 
+    from snt_core.methods.compress.activations import quantize_static
     from snt_core.methods.export.integer import with_integer_kernels
 
-    fast, layers = with_integer_kernels(
-        quantize_static(my_model, images, weight_bits=8, act_bits=8)
-    )
+    small = quantize_static(my_model, images, weight_bits=8, act_bits=8)
+    fast, layers = with_integer_kernels(small)
 
 Convolutions and linear layers whose weights and inputs are quantized multiply uint8 by int8, sum in
 int32 and give floats, which are what the simulation gives up to float32's rounding. All else stays.

@@ -2,6 +2,7 @@
 
 ::
 
+    from snt_core.methods.compress.activations import quantize_static
     from snt_core.methods.export.latency import latency
 
     small = quantize_static(my_model, images, weight_bits=8, act_bits=8, per_channel=True)

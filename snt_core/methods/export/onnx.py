@@ -2,6 +2,8 @@
 
 ::
 
+    import onnxruntime
+    from snt_core.methods.compress.activations import quantize_static
     from snt_core.methods.export.onnx import export_onnx
 
     small = quantize_static(my_model, images, weight_bits=8, act_bits=8, per_channel=True)

@@ -2,6 +2,7 @@
 
 ::
 
+    from snt_core.methods.compress.activations import quantize_static
     from snt_core.methods.export.packed import load_packed, save_packed
 
     small = quantize_static(my_model, images, weight_bits=4, act_bits=8)

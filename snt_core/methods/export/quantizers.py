@@ -1,9 +1,6 @@
 """The quantizers of a model's activations, described in plain values and made anew from those.
 
-::
-
-    described(my_model)  # {"conv1": {"kind": "ActQuantizer", "act_bits": 8}, ...}
-    attach_all(other, described(my_model))  # scales and levels follow with the state dict
+Scales and levels follow with the state dict.
 """
 
 from __future__ import annotations
