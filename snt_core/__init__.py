@@ -144,10 +144,14 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'snt_core' has no attribute '{name}'; see snt_core.__all__")
-    return getattr(importlib.import_module(f"snt_core.{_HOMES[name]}"), name)
+if not TYPE_CHECKING:  # which would take it for leave to use any name
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(
+                f"module 'snt_core' has no attribute '{name}'; see snt_core.__all__"
+            )
+        return getattr(importlib.import_module(f"snt_core.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

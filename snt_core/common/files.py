@@ -14,13 +14,18 @@ from snt_core.common.errors import UserError
 PROJECT = Path(__file__).resolve().parents[2]
 
 
+def is_checkout() -> bool:
+    """Whether the package lies in its project, and was not installed without it."""
+    return any((PROJECT / name).is_file() for name in ("pyproject.toml", "_toc.yml"))
+
+
 def checkout(what: str = "this") -> Path:
     """Return the project's folder.
 
     Raises:
         UserError: the package was installed without it, and `what` needs what lies there.
     """
-    if not any((PROJECT / name).is_file() for name in ("pyproject.toml", "_toc.yml")):
+    if not is_checkout():
         raise UserError(
             f"{what} needs the project's files, and snt_core was installed without them in "
             f"{PROJECT}; clone the repository and use 'make book' or 'pip install -e .[book]' in it"
@@ -101,8 +106,17 @@ def checkpoint_file(name: str) -> Path | None:
 
 
 def cache_dir() -> Path:
-    """Return where decoded data sets are kept: `SNT_CACHE_DIR`, else `data/cache`."""
-    return _folder("SNT_CACHE_DIR", "data/cache")
+    """Return where decoded data sets and compiled kernels are kept.
+
+    That is `SNT_CACHE_DIR`, else the project's `data/cache`, else the user's folder for caches:
+    the methods are used without the project, too.
+    """
+    if is_checkout() or os.environ.get("SNT_CACHE_DIR"):
+        return _folder("SNT_CACHE_DIR", "data/cache")
+    for folder in (os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache")):
+        if os.path.isabs(folder):
+            return Path(folder) / "snt-core"
+    return Path(tempfile.gettempdir()) / "snt-core"  # a user without a home
 
 
 def store_dir() -> Path:

@@ -4,8 +4,8 @@
 
     from snt_core.methods.compressible import outputs_of, prunable
 
-    prunable(my_model)  # {"conv1.weight": Parameter(...), "attn.in_proj_weight": ...}
-    rows = outputs_of(my_model.up).rows(my_model.up.weight)  # one row an output
+    prunable(my_model)  # {"conv1.weight": Parameter(...), "conv2.weight": ...}
+    rows = outputs_of(my_model.conv1).rows(my_model.conv1.weight)  # one row an output
 
 Weights are those of convolutions (transposed ones too), linear and bilinear layers, the packed or
 separate projections of ``nn.MultiheadAttention``, and the matrices of ``nn.RNN``, ``nn.LSTM``,

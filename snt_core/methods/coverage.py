@@ -2,12 +2,13 @@
 
 ::
 
+    from snt_core.methods.compress.prune import prune_magnitude
     from snt_core.methods.coverage import coverage
 
     print(coverage(my_model))  # a preflight, where nothing was done yet
     found = coverage(prune_magnitude(my_model, 0.5))
     print(found.share)  # of all numbers in the model's parameters
-    print(found.untouched["embedding.weight"])  # "a table that is looked up"
+    print(found.untouched["norm.weight"])  # of a normalisation
 """
 
 from __future__ import annotations

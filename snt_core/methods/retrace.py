@@ -1,11 +1,6 @@
 """The forward pass of one module as a graph, in which single calls can be exchanged.
 
-Its children stay as they are, and so do its parameters' names::
-
-    block = Retraced(my_block, given=1)
-    for node in block.activations():
-        block.exchange(node, SNTActivation(64), "act")
-    my_net.layer1[0] = block.module()
+Its children stay as they are, and so do its parameters' names.
 """
 
 from __future__ import annotations

@@ -1,13 +1,4 @@
-"""Sharpness-aware minimization (Foret et al. 2021; adaptive form: Kwon et al. 2021).
-
-::
-
-    from snt_core.methods.sam import SAM
-
-    adam = torch.optim.Adam(model.parameters(), lr=1e-3)
-    optimizer = SAM(adam, rho=0.05, model=model)
-    optimizer.step(lambda: backward(model, batch))
-"""
+"""Sharpness-aware minimization (Foret et al. 2021; adaptive form: Kwon et al. 2021)."""
 
 from __future__ import annotations
 
@@ -29,14 +20,25 @@ class SAM(Optimizer):
     """An optimizer around any other, which takes its step at `w` with the gradient of `w + e(w)`.
 
     `e(w) = rho * g / |g|`, or `rho * w^2 g / |w g|` when adaptive, the norm over all parameters.
-    Groups, state and defaults are those of `base`, so that every scheduler of torch works on
-    either. Two ways to take a step::
+    Groups, state and defaults are those of `base`: any scheduler works. Two ways to take a step::
 
-        loss = optimizer.step(closure)  # closure computes the loss, back-propagates, returns it
+        import torch
+        from snt_core.methods.sam import SAM
 
-        loss_of(batch).backward()  # or several backward passes, to accumulate
+        optimizer = SAM(torch.optim.SGD(my_model.parameters(), lr=0.1), model=my_model)
+
+
+        def closure():  # computes the loss, back-propagates, returns it
+            loss = torch.nn.functional.cross_entropy(my_model(images), labels)
+            loss.backward()
+            return loss
+
+
+        loss = optimizer.step(closure)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(my_model(images), labels).backward()  # or several
         optimizer.first_step(zero_grad=True)  # to w + e(w)
-        loss_of(batch).backward()
+        torch.nn.functional.cross_entropy(my_model(images), labels).backward()
         optimizer.second_step(zero_grad=True)  # back to w, and the base optimizer's step
 
     A step whose gradients are not all finite, or that has none, leaves the weights and the base

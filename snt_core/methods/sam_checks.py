@@ -15,11 +15,13 @@ SHARDED = ("DTensor", "FlatParameter")  # each process would see the norm of its
 
 
 def require_radius(rho: Any) -> None:
+    """Raise ValueError unless the radius is a finite number >= 0."""
     if not (isinstance(rho, numbers.Real) and 0 <= float(rho) < math.inf):
         raise ValueError(f"rho is {rho}; it must be a finite number >= 0")
 
 
 def require_base(base: Any) -> None:
+    """Raise ValueError for a base that is no optimizer, or calls its closure itself."""
     name = type(base).__name__
     if not isinstance(base, Optimizer):
         raise ValueError(
@@ -37,6 +39,7 @@ def require_base(base: Any) -> None:
 
 
 def require_dense(params: list[Tensor]) -> None:
+    """Raise ValueError where a gradient is sparse."""
     for p in params:
         if p.grad is not None and p.grad.layout is not torch.strided:
             raise ValueError(

@@ -4,7 +4,7 @@
 
     from snt_core.methods.to_snt import to_snt
 
-    net, report = to_snt(torchvision.models.resnet18(), torch.randn(2, 3, 224, 224))
+    net, report = to_snt(my_model, images[:2])
     print(report)  # what was replaced, what was moved, and what was left as it is
 """
 

@@ -2,6 +2,7 @@
 
 ::
 
+    from torch import nn
     from snt_core.methods.transform import SNTActivation
 
     conv = nn.Conv2d(64, 64, 3, padding=1)

@@ -3,9 +3,10 @@
 Wrappers prefix every parameter's name, have no second derivative, or share gradients between
 processes, so each public function of `methods` works on what they wrap::
 
+    import torch
     from snt_core.methods.wrapping import unwrapped
 
-    unwrapped(torch.compile(my_model)) is my_model  # True
+    print(unwrapped(torch.compile(my_model)) is my_model)  # True
 """
 
 from __future__ import annotations

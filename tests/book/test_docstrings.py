@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
+import snt_core
 from snt_core.book.docstrings import readable
 from snt_core.common.files import PROJECT
 
@@ -53,3 +54,20 @@ def test_symbols_replace_the_quantity_but_no_code():
         "    lambda_max = 1",
         ".",
     ]
+
+
+def test_what_the_page_of_the_library_links_to_is_in_the_reference():
+    page = (PROJECT / "book" / "library.md").read_text()
+    targets = re.findall(r"\{(?:func|class)\}`[^<`]+<([\w.]+)>`", page)
+    assert len(targets) >= 15
+    assert len(targets) == len(re.findall(r"\{(?:func|class)\}", page))
+    for target in targets:
+        module, _, name = target.rpartition(".")
+        assert module in documented(), target
+        file = PROJECT / f"{module.replace('.', '/')}.py"
+        assert name in {getattr(node, "name", "") for node in ast.parse(file.read_text()).body}
+
+
+def test_every_public_name_is_in_the_reference():
+    homes = {getattr(snt_core, name).__module__ for name in snt_core.__all__}
+    assert homes <= documented()

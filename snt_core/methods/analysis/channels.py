@@ -4,7 +4,7 @@
 
     from snt_core.methods.analysis.channels import channel_ranges, widest_to_median
 
-    blocks = [f"blocks.{i}" for i in range(12)]  # of a timm ViT-B
+    blocks = [f"blocks.{i}" for i in range(len(my_vit.blocks))]  # of a timm ViT
     found = channel_ranges(my_vit, blocks, images)  # images B C H W normalised
     print({name: widest_to_median(ranges) for name, ranges in found.items()})
     # what a quantizer sees: the normalised tokens that each linear layer reads

@@ -2,12 +2,13 @@ r"""How evenly a quantizer's levels are used (the paper's Fig. 3, secs. 4.2 and 
 
 ::
 
+    import torch
     from snt_core.methods.analysis.entropy import activation_entropy, code_entropy, weight_entropy
 
     found = weight_entropy(my_model, weight_bits=4)
     print(found.mean, found.layers["conv1"], found.counts["conv1"])  # bits, bits, histogram
     print(activation_entropy(my_model, images, act_bits=4).mean)
-    code_entropy(torch.tensor([0, 0, 1, 3]), 2)  # 1.5
+    print(code_entropy(torch.tensor([0, 0, 1, 3]), 2))  # 1.5
 
 The entropy of the codes, :math:`-\sum_k p_k \log_2 p_k` with :math:`p_k` the share of level k, runs
 from 0 bits (one level takes all) to b bits (the :math:`2^b` levels are used alike). The paper says

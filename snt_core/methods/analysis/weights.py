@@ -5,7 +5,7 @@ Works on any matrix, and on any timm ``VisionTransformer``::
     from snt_core.methods.analysis.weights import block_spectra, share_at
     from snt_core.methods.analysis.weights import effective_rank, explained_variance
 
-    explained_variance(my_model.up)  # a layer knows where its outputs lie
+    explained_variance(my_model.conv1)  # a layer knows where its outputs lie
     curve = explained_variance(my_model.fc.weight)  # curve[k - 1]: share of the first k
     print(effective_rank(my_model.fc.weight))  # between 1 and min(weight.shape)
     ffn = block_spectra(my_vit)["ffn"].mean(0)  # over all blocks, as in the paper

@@ -10,8 +10,15 @@ fixed once, from calibration images (Krishnamoorthi, 2018, arXiv:1806.08342). On
     tuned = fake_quantize_static(my_model, images, weight_bits=4, act_bits=4, observer="mse")
     train(tuned)  # any training loop; weights follow straight-through gradients, ranges stay
     small = freeze(tuned)  # plain weights, still quantized activations
-    # uint8 images stay uint8, and are normalised chunk by chunk
-    quantize_static(my_model, images_u8, weight_bits=8, act_bits=8, preprocess=my_normalise)
+
+With ``preprocess``, uint8 images stay uint8 and are normalised chunk by chunk::
+
+    import torch
+    from snt_core.methods.compress.activations import quantize_static
+
+    pixels = torch.randint(256, (64, 3, 16, 16), dtype=torch.uint8)
+    options = {"weight_bits": 8, "act_bits": 8, "preprocess": lambda x: x.float().div(255)}
+    small = quantize_static(my_model, pixels, **options)
 
 An activation x becomes scale * (code - zero_point), per tensor and affine,
 

@@ -1,12 +1,7 @@
 """Fake quantization of differentiable operators, for whatever follows a model operator by operator.
 
 torch.export, jit.trace, torch.compile, make_fx and torch.func see into it, in both modes of
-differentiation; :func:`snt_core.methods.compress.activations.fake_quantize` calls it there::
-
-    from snt_core.methods.compress.activations import fake_quantize
-
-    x, scale = torch.randn(8), torch.tensor(0.1)
-    torch.func.jvp(lambda x: fake_quantize(x, scale, 0, 15), (x,), (torch.ones(8),))
+differentiation; :func:`snt_core.methods.compress.activations.fake_quantize` calls it there.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ The scheme is that of :mod:`snt_core.methods.compress.quantize`::
     from snt_core.methods.compress.levels import codes
     from snt_core.methods.compressible import outputs_of
 
+    layer = my_model.conv1
     integers, scale = codes(layer.weight, 4, per_channel=True, outputs=outputs_of(layer))
 """
 

@@ -1,11 +1,4 @@
-"""Which of many weights are the smallest: exact counts, one threshold for all, ties by position.
-
-::
-
-    from snt_core.methods.compress.magnitude import smallest
-
-    [masks] = smallest([layer.weight for layer in my_layers], [0.5])  # True where a weight stays
-"""
+"""Which of many weights are the smallest: exact counts, one threshold for all, ties by position."""
 
 from __future__ import annotations
 

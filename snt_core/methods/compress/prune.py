@@ -3,6 +3,7 @@
 The criterion of the paper's pruning experiments (Han et al., 2015, arXiv:1506.02626; Frankle and
 Carbin, 2019, arXiv:1803.03635): one threshold for all layers. Works on any model::
 
+    import torch
     from snt_core.methods.compress.prune import (
         magnitude_masks,
         prune_iterative,
@@ -16,9 +17,12 @@ Carbin, 2019, arXiv:1803.03635): one threshold for all layers. Works on any mode
 
 
     def finetune(model, after_step):  # any training loop, with one call after every step
-        for i in range(1000):
-            step(model)
-            after_step((i + 1) / 1000)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        for i, (x, y) in enumerate(loader):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            after_step((i + 1) / len(loader))
 
 
     for level, pruned in prune_iterative(my_model, (0.3, 0.6, 0.9), finetune):
@@ -95,6 +99,8 @@ def prune_sweep(model: nn.Module, sparsities: Iterable[float]) -> Iterator[tuple
     """Yield each sparsity and what :func:`prune_magnitude` returns for it, sorting only once.
 
     Example::
+
+        from snt_core.methods.compress.prune import prune_sweep
 
         for level, pruned in prune_sweep(my_model, (0.3, 0.5, 0.7)):
             print(level, accuracy(pruned))

@@ -2,14 +2,18 @@
 
 ::
 
+    import torch
     from snt_core.methods.compress.pruner import MagnitudePruner
 
-    pruner = MagnitudePruner(model, 0.9, steps=2000)  # or a list, or a function of the step
-    for images, labels in batches:
-        optimizer.zero_grad()
-        loss_of(model(images), labels).backward()
-        optimizer.step()
-        pruner.step()  # after every step: the smallest weights go, and stay away
+    # along a schedule; also a list of sparsities, or a function of the step
+    pruner = MagnitudePruner(my_model, 0.9, steps=5 * len(loader))
+    optimizer = torch.optim.SGD(my_model.parameters(), lr=0.01)
+    for _ in range(5):
+        for x, y in loader:
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(my_model(x), y).backward()
+            optimizer.step()
+            pruner.step()  # after every step: the smallest weights go, and stay away
     small = pruner.finalize()
 
 The criterion is that of :mod:`snt_core.methods.compress.prune`. Weights are set to zero in place:

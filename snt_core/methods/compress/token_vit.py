@@ -4,9 +4,8 @@ Both need no training, and return a copy of the same class with the same state d
 
     from snt_core.methods.compress.token_vit import merge_tokens, prune_tokens
 
-    my_model = timm.create_model("vit_base_patch16_224", pretrained=True)
-    merged = merge_tokens(my_model, r=8)  # my_model stays as it was
-    pruned = prune_tokens(my_model, keep_ratio=0.7)
+    merged = merge_tokens(my_vit, r=2)  # my_vit stays as it was
+    pruned = prune_tokens(my_vit, keep_ratio=0.7)
     logits = merged(images)
 
 Only the blocks are replaced. Class token, registers, LayerScale, query and key norms, every
@@ -24,6 +23,7 @@ gradient checkpointing, until it is set again.
 from __future__ import annotations
 
 import copy
+import sys
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
@@ -134,8 +134,8 @@ def _known(model: nn.Module) -> _Vit:
         ValueError: it is something else.
     """
     model = unwrapped(model)
-    vision = torchvision()  # timm imports it too
-    if isinstance(model, vision.models.VisionTransformer):
+    # a model of a library that is not imported cannot be given
+    if "torchvision" in sys.modules and isinstance(model, torchvision().models.VisionTransformer):
         _require_torchvisions(model)
         seen: Any = copy.deepcopy(model)
         return _Vit(seen, seen.encoder, "layers", TORCHVISION, 1, True)
@@ -145,6 +145,9 @@ def _known(model: nn.Module) -> _Vit:
 
 
 def _require_timms(model: nn.Module) -> None:
+    refused = f"{type(model).__name__} is not a VisionTransformer of timm or torchvision"
+    if "timm" not in sys.modules:
+        raise ValueError(refused)
     from timm.models.vision_transformer import Attention, Block, VisionTransformer
 
     blocks: Any = getattr(model, "blocks", ())
@@ -155,9 +158,7 @@ def _require_timms(model: nn.Module) -> None:
             kind = type(block.attn).__name__
             raise ValueError(f"Block with a {kind}: only timm's Attention is known")
     if not isinstance(model, VisionTransformer):
-        raise ValueError(
-            f"{type(model).__name__} is not a VisionTransformer of timm or torchvision"
-        )
+        raise ValueError(refused)
 
 
 def _require_torchvisions(model: Any) -> None:

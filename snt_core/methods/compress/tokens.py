@@ -5,10 +5,13 @@ arXiv:2210.09461, section 3); token pruning keeps the patches that the class tok
 (Liang et al., 2022, EViT, arXiv:2202.07800, section 3.2), without any training.
 :mod:`snt_core.methods.compress.token_vit` puts both into timm's models; elsewhere::
 
+    import torch
     from snt_core.methods.compress.tokens import match, merge
 
-    matching = match(keys.mean(1), r=8)  # keys: B H N D of an attention layer with a class token
-    x, size = merge(x, matching)  # B N C -> B N-8 C; size: patches that each token stands for
+    # of an attention layer: keys B H N D, with a class token, and tokens B N C
+    keys, x = torch.randn(2, 3, 17, 8), torch.randn(2, 17, 24)
+    matching = match(keys.mean(1), r=4)
+    x, size = merge(x, matching)  # B N-4 C; size: patches that each token stands for
 
 Shapes: B images, N tokens, of which P are the prefix (class token, registers) and come first, C
 channels, H heads of D channels. Positions are int64.

@@ -4,7 +4,7 @@
 
     from snt_core.methods.compress.quantize import quantize_weights
 
-    layer = quantize_weights(my_model, weight_bits=4).conv1
+    layer = quantize_weights(my_model, 4).conv1
     layer.weight_codes["weight"].codes(layer.weight)  # int8, or None if the weight changed since
 """
 

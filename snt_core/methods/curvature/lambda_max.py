@@ -3,15 +3,18 @@ r"""Curvature of the training loss: Hessian-vector products and the largest eige
 The paper explains robustness to compression by flat minima, measured as the largest eigenvalue of
 the Hessian of the loss (as in PyHessian: Yao et al., 2020, arXiv:1912.07145). Needs only torch::
 
+    import torch
     from snt_core.methods.curvature.lambda_max import lambda_max
     from snt_core.methods.task import Task
 
     found = lambda_max(my_model, (images, labels))  # images B C H W normalised, labels B
     print(found.value, found.residual, found.upper, found.products, found.converged)
     lambda_max(my_model, loader)  # a DataLoader or a list of batches, read once a product
-    lambda_max(my_model, loader, task=Task(loss_fn=torch.nn.functional.mse_loss))
+    smoothed = torch.nn.CrossEntropyLoss(label_smoothing=0.1)
+    lambda_max(my_model, loader, task=Task(loss_fn=smoothed))
     # uint8 images stay uint8, and are normalised chunk by chunk
-    lambda_max(my_model, (images_u8, labels), preprocess=lambda x: x.float().div(255).sub(0.5))
+    pixels = torch.randint(256, (64, 3, 16, 16), dtype=torch.uint8)
+    lambda_max(my_model, (pixels, labels), preprocess=lambda x: x.float().div(255).sub(0.5))
 
 **The quantity.** For N images, parameters :math:`\theta` (flat, in the order of
 ``model.parameters()``, only those with ``requires_grad``) and outputs :math:`f`,

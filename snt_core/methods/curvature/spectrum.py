@@ -4,13 +4,14 @@ Goes beyond the largest eigenvalue of :mod:`~snt_core.methods.curvature.lambda_m
 Hessian and arguments it stands; the paper's section 2.3 takes the trace for what characterises a
 loss landscape::
 
+    import matplotlib.pyplot as plt
     import numpy as np
     from snt_core.methods.curvature.smoothing import smooth
     from snt_core.methods.curvature.spectrum import hessian_trace, spectral_density
 
     trace = hessian_trace(my_model, (images, labels))  # images B C H W normalised, labels B
     print(trace.value, trace.error)
-    found = spectral_density(my_model, (images, labels), probes=4, steps=40)
+    found = spectral_density(my_model, (images, labels), probes=2, steps=30)
     grid = np.linspace(-5, max(map(max, found.nodes)) + 5, 500)
     plt.semilogy(grid, smooth(found.nodes, found.weights, grid, sigma=1.0))
 

@@ -2,6 +2,7 @@ r"""The loss around a trained net, on a plane through its weights (as in the pap
 
 Filter-normalised random directions of Li et al., 2018, arXiv:1712.09913::
 
+    import matplotlib.pyplot as plt
     from snt_core.methods.curvature.surface import loss_surface
 
     found = loss_surface(my_model, (images, labels), span=0.5, points=11)  # images B C H W

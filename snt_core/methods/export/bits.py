@@ -2,6 +2,7 @@
 
 ::
 
+    import torch
     from snt_core.methods.export.bits import pack, packed_size, unpack
 
     packed = pack(torch.tensor([5, 0, 7]), width=3)  # 9 bits in 2 bytes: 10100011 10000000

@@ -5,7 +5,7 @@
     from snt_core.methods.compress.quantize import quantize_weights
     from snt_core.methods.export.encoding import decode, encode
 
-    layer = quantize_weights(my_model, weight_bits=4).fc
+    layer = quantize_weights(my_model, 4).conv2
     entry, parts = encode(layer.weight, layer.weight_codes["weight"])
     weight, codes = decode(entry, parts)  # equal to the layer's in every number
 

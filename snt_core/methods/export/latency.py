@@ -35,9 +35,9 @@ import torch
 from torch import Tensor, nn
 
 from snt_core.methods.compress.quantize import freeze
+from snt_core.methods.export.extra import required
 from snt_core.methods.export.integer import with_integer_kernels
 from snt_core.methods.export.onnx import onnx_model
-from snt_core.methods.export.packages import required
 from snt_core.methods.export.packed import packed_bytes
 from snt_core.methods.wrapping import unwrapped
 

@@ -3,7 +3,6 @@
 ::
 
     import onnxruntime
-
     from snt_core.methods.compress.activations import quantize_static
     from snt_core.methods.export.onnx import export_onnx
 
@@ -40,8 +39,8 @@ from snt_core.fast.fused import fuse
 from snt_core.methods.compress.activations import ActQuantizer
 from snt_core.methods.compress.pact import PACT
 from snt_core.methods.compress.quantize import freeze
+from snt_core.methods.export.extra import required
 from snt_core.methods.export.onnx_fold import fold_norms
-from snt_core.methods.export.packages import required
 from snt_core.methods.export.quantizers import described
 from snt_core.methods.wrapping import unwrapped
 

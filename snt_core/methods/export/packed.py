@@ -31,7 +31,7 @@ from snt_core.common.files import atomic_write
 from snt_core.methods.compress.quantize import FakeQuantize
 from snt_core.methods.compress.weight_codes import WeightCodes, keep_codes
 from snt_core.methods.export.encoding import as_json, decode, encode, from_json
-from snt_core.methods.export.packages import required
+from snt_core.methods.export.extra import required
 from snt_core.methods.export.quantizers import attach_all, check_values, described
 from snt_core.methods.wrapping import copied, unwrapped
 
@@ -48,7 +48,7 @@ def save_packed(model: nn.Module, file: str | Path) -> int:
         file: a path; what is there is replaced, whole or not at all.
 
     Raises:
-        ImportError: safetensors is missing.
+        ImportError: safetensors is missing; how to get it is told.
         ValueError: the model still rounds its weights in each pass (``freeze`` it first), has no
             values yet (lazy or on the meta device), or holds what is no tensor.
         OSError: the file cannot be written.
@@ -60,6 +60,7 @@ def save_packed(model: nn.Module, file: str | Path) -> int:
 
 def packed_bytes(model: nn.Module) -> bytes:
     """Return what :func:`save_packed` writes."""
+    [to_file] = required("safetensors.torch")
     model = unwrapped(model)
     _check_savable(model)
     state = model.state_dict()
@@ -85,8 +86,8 @@ def packed_bytes(model: nn.Module) -> bytes:
         "quantizers": described(model),
         "sha256": _digest(tensors),
     }
-    (safetensors,) = required("safetensors.torch")
-    return safetensors.save(tensors, {KEY: json.dumps(about, separators=(",", ":"))})
+    content: bytes = to_file.save(tensors, {KEY: json.dumps(about, separators=(",", ":"))})
+    return content
 
 
 def load_packed(file: str | Path, model: nn.Module) -> nn.Module:
@@ -99,7 +100,7 @@ def load_packed(file: str | Path, model: nn.Module) -> nn.Module:
         model: of the same architecture and dtype, compressed or not; it is left as it was.
 
     Raises:
-        ImportError: safetensors is missing.
+        ImportError: as :func:`save_packed`.
         ValueError: the file is missing, damaged, not of :func:`save_packed`, or of another model.
     """
     model = copied(unwrapped(model))
@@ -165,7 +166,7 @@ def _digest(tensors: dict[str, Tensor]) -> str:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return what a file says about itself, and its tensors."""
-    (safetensors,) = required("safetensors")
+    [safetensors] = required("safetensors")
     try:
         with safetensors.safe_open(path, framework="pt") as opened:
             text = (opened.metadata() or {}).get(KEY)

@@ -1,13 +1,6 @@
 """The quantizers of a model's activations, described in plain values and made anew from those.
 
-::
-
-    from snt_core.methods.compress.activations import calibrate
-    from snt_core.methods.export.quantizers import attach_all, described
-
-    found = described(calibrate(my_model, images, act_bits=8))
-    print(found["conv1"])  # {"kind": "ActQuantizer", "act_bits": 8}
-    attach_all(my_model, found)  # scales and levels follow with the state dict
+Scales and levels follow with the state dict.
 """
 
 from __future__ import annotations

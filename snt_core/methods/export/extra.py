@@ -1,4 +1,4 @@
-"""Packages that only what leaves this one needs."""
+"""Packages of the extra ``export``, imported when they are first needed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import ModuleType
 
 
 def required(*names: str) -> list[ModuleType]:
-    """Return these packages, imported.
+    """Return these packages.
 
     Raises:
         ImportError: one of them is missing; how to get it is told.
@@ -15,5 +15,6 @@ def required(*names: str) -> list[ModuleType]:
     try:
         return [importlib.import_module(name) for name in names]
     except ImportError as error:
-        missing = error.name or names[0]
-        raise ImportError(f'{missing} is missing: pip install "snt-core[export]"') from error
+        raise ImportError(
+            f'{error.name or names[0]} is missing: pip install "snt-core[export]"'
+        ) from error
