@@ -60,7 +60,7 @@ def density(scene: Scene) -> Measure:
 
 def outliers(scene: Scene) -> Measure:
     def run(scene: Scene, found: Found) -> tuple[Rows, int]:
-        names = list(calls.layers(scene.model))
+        names = calls.layers(scene.model)
         try:
             return [
                 _reach(n, r) for n, r in calls.ranges(scene, names).items()
@@ -104,7 +104,7 @@ def entropies(scene: Scene) -> Measure:
 
 
 def ranks(scene: Scene) -> Measure:
-    known = calls.layers(scene.model)
+    known = calls.weights(scene.plain)
 
     def sides(weight: Any) -> tuple[int, int]:
         first, second = weight.flatten(1).shape
@@ -112,11 +112,11 @@ def ranks(scene: Scene) -> Measure:
 
     def run(scene: Scene, found: Found) -> tuple[Rows, int]:
         return [
-            {"layer": name, "rank share": calls.rank(layer.weight)}
-            for name, layer in calls.layers(scene.model).items()
-            if 1 < sides(layer.weight)[0] <= RANK_LIMIT and layer.weight.any()
+            {"layer": name, "rank share": calls.rank(weight)}
+            for name, weight in calls.weights(scene.plain).items()
+            if 1 < sides(weight)[0] <= RANK_LIMIT and weight.any()
         ], 0
 
-    counted = [sides(layer.weight) for layer in known.values()]
+    counted = [sides(weight) for weight in known.values()]
     cost = sum(8e-10 * a * a * b for a, b in counted if a <= RANK_LIMIT) + 0.1
     return Measure("rank", {}, "effective ranks of the weights", cost, run)

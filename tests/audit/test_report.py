@@ -11,10 +11,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from snt_core.audit import frames, placed, report
-from snt_core.audit.auditing import audit, store_of
 from snt_core.audit.placed import Place
-from snt_core.audit.preparing import Asked
-from snt_core.runs.budget import budget_of
 from snt_core.runs.store import Store
 from tests import axe
 from tests.browsing import OVERFLOW, Reader
@@ -24,17 +21,12 @@ SCRIPT = "<script>window.ran = 1</script>\"'><img src=x onerror='window.ran = 1'
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory):
-    store = store_of(Store(tmp_path_factory.mktemp("store")))
-    return audit(Asked(target="example"), store, budget_of("10m"))
-
-
-@pytest.fixture(scope="module")
 def hostile(done):
     """The audit of a net whose every name is an attack."""
     rows = [{**row, "layer": SCRIPT} if "layer" in row else row for row in done.found["outliers"]]
     touched = [{**row, "name": f"{SCRIPT}.weight"} for row in done.look.touched[:1]]
-    look = replace(done.look, touched=touched + done.look.touched)
+    layers = {SCRIPT: 1, **done.look.layers}
+    look = replace(done.look, touched=touched + done.look.touched, layers=layers)
     return replace(
         done,
         facts={**done.facts, "net": SCRIPT},
