@@ -11,8 +11,9 @@ from typing import Any
 from snt_core.audit import first_look, measures
 from snt_core.audit.first_look import FirstLook
 from snt_core.audit.measure import Measure
-from snt_core.audit.preparing import Asked, labelled, prepare
+from snt_core.audit.preparing import Asked, Prepared, labelled, prepare
 from snt_core.audit.scene import Sizes
+from snt_core.common.errors import UserError
 from snt_core.runs.budget import Budget
 from snt_core.runs.failures import in_words
 from snt_core.runs.kinds.audit import AuditSpec, lay_on_bench, settings_of
@@ -22,7 +23,7 @@ from snt_core.runs.record import Record
 from snt_core.runs.store import Store
 
 PROFILE = "audit"  # the folder of the records
-RESERVE = 0.03  # of the budget, for the report
+RESERVE = 0.03, 0.15  # of the budget, for the report: at least, at most
 Say = Callable[[str], None]
 
 
@@ -62,13 +63,23 @@ def store_of(store: Store) -> Store:
     return Store(store.folder / "audits")
 
 
-def audit(asked: Asked, store: Store, budget: Budget, say: Say = lambda line: None) -> Audit:
+def audit(
+    asked: Asked,
+    store: Store,
+    budget: Budget,
+    say: Say = lambda line: None,
+    *,
+    reserve: float = 0.0,
+) -> Audit:
     """Measure what fits into the budget, and return everything that is known of the net.
+
+    Args:
+        reserve: seconds of the budget that are left for a report, within the limits of `RESERVE`.
 
     Raises UserError for whatever is wrong with what was asked, before anything is measured.
     """
     start = time.monotonic()
-    prepared = prepare(asked, budget.seconds)
+    prepared = _prepared(asked, budget)
     scene, net, look = prepared.scene, prepared.net, prepared.look
     for note in prepared.notes:
         say(note)
@@ -100,7 +111,8 @@ def audit(asked: Asked, store: Store, budget: Budget, say: Say = lambda line: No
     todo = [spec for spec in by_spec if store.get(spec) is None]
     say(_announcement(look, plan, [by_spec[spec] for spec in todo], budget))
     left_out = {f"{what}": why for what, why in look.unsupported.items()}
-    within = Budget(budget.seconds, budget.end - RESERVE * budget.seconds)
+    least, most = (share * budget.seconds for share in RESERVE)
+    within = Budget(budget.seconds, budget.end - min(max(reserve, least), most))
     pace = _Pace()
     with within.kept():
         for spec, measure in by_spec.items():
@@ -138,6 +150,16 @@ def audit(asked: Asked, store: Store, budget: Budget, say: Say = lambda line: No
         classes=prepared.classes,
         outputs=scene.classes,
         seconds=time.monotonic() - start,
+    )
+
+
+def _prepared(asked: Asked, budget: Budget) -> Prepared:
+    """Return what is looked at, or raise UserError where the look alone takes the whole budget."""
+    with budget.kept():
+        return prepare(asked, budget.seconds)
+    raise UserError(
+        f"--budget of {clock(budget.seconds)} was over before net and samples were read; give a "
+        f"larger --budget, or fewer and smaller images"
     )
 
 

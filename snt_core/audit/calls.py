@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import importlib
-import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -13,29 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from snt_core.audit.scene import Scene
+from snt_core.audit.user_files import in_a_line
 from snt_core.methods import compressible
-
-# methods that take `data` and a `task`, instead of images and labels
-_WITH_TASK = importlib.util.find_spec("snt_core.methods.task") is not None
+from snt_core.methods.wrapping import copied
 
 
-def _data(scene: Scene, n: int) -> tuple[Any, ...]:
-    inputs, targets = scene.part(n)
-    if _WITH_TASK:
-        return (scene.chunks(n) if scene.raw else (inputs, targets),)
-    if scene.task is not None:
-        raise ValueError("a task of one's own is not served by this version; leave --task out")
-    return inputs, targets
+def _data(scene: Scene, n: int) -> Any:
+    return scene.chunks(n) if scene.raw else scene.part(n)
 
 
 def _inputs(scene: Scene) -> Any:
     """Return what activations are looked at on: inputs alone, or batches that a task takes."""
     n = scene.sizes.calibrate
     return scene.chunks(n) if scene.raw else scene.part(n)[0]
-
-
-def _task(scene: Scene) -> dict[str, Any]:
-    return {"task": scene.task} if _WITH_TASK and scene.task is not None else {}
 
 
 # compression ----------------------------------------------------------------------------------
@@ -50,13 +37,16 @@ def quantized(
 
     if not act_bits:
         return quantize_weights(scene.model, weight_bits, per_channel=per_channel)
-    static: Any = quantize_static
-    inputs = _inputs(scene)
-    options = {"weight_bits": weight_bits, "act_bits": act_bits, "observer": observer}
-    made: nn.Module = static(
-        scene.model, inputs, **options, per_channel=per_channel, batch_size=32, **_task(scene)
+    return quantize_static(
+        scene.model,
+        _inputs(scene),
+        weight_bits=weight_bits,
+        act_bits=act_bits,
+        observer=observer,
+        per_channel=per_channel,
+        batch_size=32,
+        task=scene.task,
     )
-    return made
 
 
 def pruned(scene: Scene, sparsity: float) -> nn.Module:
@@ -67,7 +57,7 @@ def pruned(scene: Scene, sparsity: float) -> nn.Module:
 
 
 def fewer_tokens(scene: Scene, method: str, setting: float) -> nn.Module:
-    """Return the net with tokens merged or pruned. ValueError where it is not timm's ViT."""
+    """Return a ViT with tokens merged or pruned. ValueError where it is none of those known."""
     from snt_core.methods.compress.token_vit import merge_tokens, prune_tokens
 
     if method == "merge":
@@ -75,23 +65,30 @@ def fewer_tokens(scene: Scene, method: str, setting: float) -> nn.Module:
     return prune_tokens(scene.model, setting)
 
 
-def layers(model: nn.Module) -> dict[str, Any]:
-    """Return the convolutions and linear layers that can be treated alone, by name.
+def layers(model: nn.Module) -> list[str]:
+    """Return the names of the convolutions and linear layers, whose inputs can be looked at."""
+    return list(compressible.layers(model))
 
-    Not one whose weight is computed anew in each pass (weight normalisation): nothing can be
-    written into that.
+
+def weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the weights of a plain model that can be treated alone, by the name of their layer.
+
+    Those of attention and recurrent layers, which have several, keep their own name too.
     """
-    known = compressible.layers(model)
-    return {name: layer for name, layer in known.items() if "weight" in layer._parameters}
+    return {_layer(name): p for name, p in compressible.prunable(model).items()}
 
 
-def rounded(layer: nn.Module, bits: int) -> Tensor:
-    """Return a layer's weight as the whole net's would be rounded, a scale for each output."""
-    from snt_core.methods.compress.quantize import quantize_weights
+def _layer(name: str) -> str:
+    return name.removesuffix(".weight")
 
-    alone: Any = quantize_weights(nn.Sequential(copy.deepcopy(layer)), bits, per_channel=True)
-    weight: Tensor = alone[0].weight.detach()
-    return weight
+
+def rounded(model: nn.Module, name: str, bits: int) -> Tensor:
+    """Return a weight as the whole net's would be rounded, with a scale for each output."""
+    from snt_core.methods.compress.quantize import FakeQuantize
+
+    outputs = {_layer(n): one for n, one in compressible.outputs_by_name(model).items()}
+    made: Tensor = FakeQuantize(bits, True, None, outputs[name])(weights(model)[name].detach())
+    return made
 
 
 def thinned(weight: Tensor, sparsity: float) -> Tensor:
@@ -103,40 +100,55 @@ def thinned(weight: Tensor, sparsity: float) -> Tensor:
     return weight.detach() * kept.view_as(weight)
 
 
+def check_prunable(scene: Scene, name: str) -> None:
+    """Refuse a weight that would not stay pruned. ValueError names its layer."""
+    from snt_core.methods.compress.prune import check_zeros_stay
+
+    own = weights(scene.plain)[name]
+    for module, weight in compressible.sites(scene.plain):
+        if module._parameters.get(weight) is own:
+            check_zeros_stay(module, name)
+
+
 @contextmanager
-def changed(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[nn.Module]:
-    """Give some layers of a model other weights within the block, without a copy of the net."""
-    known = layers(model)
-    before = {name: known[name].weight.detach().clone() for name in weights}
+def changed(model: nn.Module, others: Mapping[str, Tensor]) -> Iterator[nn.Module]:
+    """Give some weights of a plain model other values within the block, without a copy of it."""
+    known = weights(model)
+    before = {name: known[name].detach().clone() for name in others}
     with torch.no_grad():
         try:
-            for name, weight in weights.items():
-                known[name].weight.copy_(weight)
+            for name, weight in others.items():
+                known[name].copy_(weight)
             yield model
         finally:
             for name, weight in before.items():
-                known[name].weight.copy_(weight)
+                known[name].copy_(weight)
+
+
+def mixed(scene: Scene, bits: Mapping[str, int]) -> nn.Module:
+    """Return a copy of the net, each of `weights` rounded to its own bits."""
+    from snt_core.methods.compress.quantize import freeze, round_weights
+
+    model = copied(scene.plain)
+    named = {id(p): name for name, p in weights(model).items()}
+    found = compressible.sites(model)
+    wanted = [bits[named[id(module._parameters[name])]] for module, name in found]
+    round_weights(model, found, wanted, per_channel=True)
+    return freeze(model)
+
+
+def packed_bytes(model: nn.Module) -> int:
+    """Return the bytes of the file that a compressed model packs into."""
+    from snt_core.methods.export import packed
+
+    return len(packed.packed_bytes(model))
 
 
 def coverage(model: nn.Module) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return which parameters compression touches, and which it does not with the reason."""
-    if importlib.util.find_spec("snt_core.methods.coverage") is not None:
-        return _said_coverage(model)
-    owned = {id(layer.weight) for layer in layers(model).values()}
-    touched, untouched = [], []
-    owners = {id(p): type(m).__name__ for m in model.modules() for p in m.parameters(recurse=False)}
-    for name, p in model.named_parameters():
-        row = {"name": name, "weights": p.numel()}
-        if id(p) in owned:
-            touched.append(row)
-        else:
-            untouched.append({**row, "why": _why(name, p, owners.get(id(p), "?"))})
-    return touched, untouched
+    from snt_core.methods.coverage import coverage as methods_coverage
 
-
-def _said_coverage(model: nn.Module) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    known: Any = importlib.import_module("snt_core.methods.coverage")
-    said = known.coverage(model)
+    said = methods_coverage(model)
     sizes = {name: p.numel() for name, p in model.named_parameters()}
     touched = [{"name": name, "weights": sizes.get(name, 0)} for name in said.touched]
     untouched = [
@@ -146,44 +158,28 @@ def _said_coverage(model: nn.Module) -> tuple[list[dict[str, Any]], list[dict[st
     return touched, untouched
 
 
-def _why(name: str, p: nn.Parameter, owner: str) -> str:
-    if name.endswith("bias"):
-        return "a bias"
-    if "Norm" in owner:
-        return f"normalisation ({owner})"
-    if owner == "MultiheadAttention":
-        return "packed inside nn.MultiheadAttention; use separate linear layers to compress it"
-    if p.ndim < 2:
-        return f"a parameter of one axis ({owner})"
-    return f"{owner} is no convolution or linear layer"
+def latency(scene: Scene, n: int) -> dict[str, Any]:
+    """Return forward times of the net and of its W8A8 form, by the first engine that runs both.
 
+    `skipped` says why the engines before it do not.
+    """
+    from snt_core.methods.export.latency import latency as timed
 
-def packed_bytes(model: nn.Module, bits: Mapping[str, int]) -> int:
-    """Return the bytes of a safetensors file, the layers of `bits` packed, all else as it is."""
-    from safetensors.torch import save
-
-    from snt_core.methods.compress.quantize import codes
-
-    known = layers(model)
-    small = {f"{name}.weight": b for name, b in bits.items() if b < 16}
-    state: dict[str, Tensor] = {}
-    for name, value in model.state_dict().items():
-        if name not in small:
-            state[name] = value.detach().cpu().contiguous().clone()
+    batch = scene.chunks(n)[0]
+    inputs = batch if isinstance(batch, Tensor) else batch[0]
+    small = quantized(scene, 8, 8, True, "minmax")
+    plain = scene.plain
+    if scene.device != "cpu":
+        plain, small = (copied(model).cpu() for model in (plain, small))
+    threads, skipped = torch.get_num_threads(), []
+    for engine in ("onnxruntime", "torch", "simulated"):
+        try:
+            one = timed(plain, small, inputs.cpu(), engine=engine, threads=threads, repeats=9)
+        except Exception as error:  # exporters and engines have kinds of their own
+            skipped.append(f"{engine}: {in_a_line(error)[:200]}")
             continue
-        found, scale = codes(known[name.removesuffix(".weight")].weight, small[name], True)
-        state[name] = _bytes(found.cpu(), small[name])
-        state[f"{name}.scale"] = scale.cpu().flatten().clone()
-    return len(save(state))
-
-
-def _bytes(codes: Tensor, bits: int) -> Tensor:
-    """Return codes as bytes, `bits` of each, one behind the other."""
-    flat = codes.flatten().to(torch.int64) + 2 ** (bits - 1)
-    places = (flat.unsqueeze(1) >> torch.arange(bits)) & 1
-    stream = places.flatten().to(torch.uint8)
-    stream = torch.cat([stream, stream.new_zeros(-len(stream) % 8)]).view(-1, 8)
-    return (stream << torch.arange(8, dtype=torch.uint8)).sum(1).to(torch.uint8)
+        return {**vars(one), "skipped": "; ".join(skipped)}
+    raise ValueError("; ".join(skipped))
 
 
 # curvature ------------------------------------------------------------------------------------
@@ -194,11 +190,15 @@ def lambda_max(scene: Scene, *, normalised: bool, max_products: int, tolerance: 
     from snt_core.methods.curvature.lambda_max import lambda_max as found
     from snt_core.methods.curvature.scale_free import filter_scale
 
-    call: Any = found
     scale = filter_scale(scene.model) if normalised else None
-    options = {"max_products": max_products, "tolerance": tolerance, "scale": scale}
-    return call(
-        scene.model, *_data(scene, scene.sizes.curve), batch_size=8, **options, **_task(scene)
+    return found(
+        scene.model,
+        _data(scene, scene.sizes.curve),
+        task=scene.task,
+        batch_size=8,
+        max_products=max_products,
+        tolerance=tolerance,
+        scale=scale,
     )
 
 
@@ -206,28 +206,27 @@ def trace(scene: Scene, probes: int) -> Any:
     """Return Hutchinson's estimate of the trace."""
     from snt_core.methods.curvature.spectrum import hessian_trace
 
-    call: Any = hessian_trace
-    return call(
-        scene.model, *_data(scene, scene.sizes.curve), probes=probes, batch_size=8, **_task(scene)
-    )
+    data = _data(scene, scene.sizes.curve)
+    return hessian_trace(scene.model, data, task=scene.task, probes=probes, batch_size=8)
 
 
 def density(scene: Scene, probes: int, steps: int) -> Any:
     """Return nodes and weights of the spectrum."""
     from snt_core.methods.curvature.spectrum import spectral_density
 
-    call: Any = spectral_density
-    options = {"probes": probes, "steps": steps, "batch_size": 8}
-    return call(scene.model, *_data(scene, scene.sizes.curve), **options, **_task(scene))
+    data = _data(scene, scene.sizes.curve)
+    return spectral_density(
+        scene.model, data, task=scene.task, probes=probes, steps=steps, batch_size=8
+    )
 
 
 def product(scene: Scene, n: int) -> None:
     """Carry out a Hessian-vector product on `n` samples: can it be, and what does it cost."""
     from snt_core.methods.curvature.lambda_max import hvp
 
-    call: Any = hvp
     count = sum(p.numel() for p in scene.model.parameters() if p.requires_grad)
-    call(scene.model, *_data(scene, n), torch.ones(count, device=scene.device), **_task(scene))
+    ones = torch.ones(count, device=scene.device)
+    hvp(scene.model, _data(scene, n), ones, task=scene.task)
 
 
 # analysis -------------------------------------------------------------------------------------
@@ -237,23 +236,19 @@ def ranges(scene: Scene, names: list[str]) -> dict[str, Any]:
     """Return low, high and kurtosis of each channel that the named layers read."""
     from snt_core.methods.analysis.channels import channel_ranges
 
-    call: Any = channel_ranges
-    inputs = _inputs(scene)
-    found: dict[str, Any] = call(
-        scene.model, names, inputs, capture="input", batch_size=32, **_task(scene)
+    return channel_ranges(
+        scene.model, names, _inputs(scene), capture="input", batch_size=32, task=scene.task
     )
-    return found
 
 
 def entropies(scene: Scene, bits: int) -> tuple[Any, Any]:
     """Return the entropy of the codes of weights, and of activations."""
     from snt_core.methods.analysis.entropy import activation_entropy, weight_entropy
 
-    call: Any = activation_entropy
-    inputs = _inputs(scene)
-    return weight_entropy(scene.model, bits), call(
-        scene.model, inputs, bits, batch_size=32, **_task(scene)
+    activations = activation_entropy(
+        scene.model, _inputs(scene), bits, batch_size=32, task=scene.task
     )
+    return weight_entropy(scene.model, bits), activations
 
 
 def rank(weight: Tensor) -> float:
@@ -268,8 +263,3 @@ def widest(ranges: Any) -> float:
     from snt_core.methods.analysis.channels import widest_to_median
 
     return widest_to_median(ranges)
-
-
-def copied(model: nn.Module) -> nn.Module:
-    """Return a copy of a model."""
-    return copy.deepcopy(model)

@@ -15,6 +15,7 @@ from snt_core.runs.store import open_store
 
 TARGET = "timm:NAME, torchvision:NAME, FILE.py:NAME or example."
 MOST_LOST = 100.0
+SECONDS = 8.0  # to read the book's records and write the report
 
 
 def audit(
@@ -45,18 +46,18 @@ def audit(
     from snt_core.audit.preparing import Asked
 
     asked = Asked(target=target, data=data, weights=weights, task=task, lose=lose)
-    done = auditing.audit(asked, auditing.store_of(book), limit, say)
+    done = auditing.audit(asked, auditing.store_of(book), limit, say, reserve=SECONDS)
     beside = placed.placed(done, book)
     for line in frames.findings(done):
         print(line)
+    # all that the book says takes some seconds to read, which a short budget has not
+    evidence = placed.evidence(book, whole=limit.left > SECONDS) if any(written.values()) else []
     if done.left_out:
         print(f"Not measured: {len(done.left_out)} ({', '.join(list(done.left_out)[:3])}, ...)")
     if path := written["--json"]:
-        atomic_write(path, report.as_json(done, beside).encode())
+        atomic_write(path, report.as_json(done, beside, evidence).encode())
         print(f"Written: {path}")
     if path := written["--html"]:
-        # the book's evidence takes seconds to read, which a short budget has not
-        evidence = placed.evidence(book) if limit.left > 10 else []
         atomic_write(path, report.page(done, beside, evidence).encode())
         print(f"Written: {path}")
 

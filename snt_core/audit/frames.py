@@ -90,9 +90,8 @@ def layers(audit: Audit) -> pd.DataFrame:
     outliers = {r["layer"]: r.get("widest to median") for r in by_name(audit, "outliers")}
     entropy = {r["layer"]: r for r in by_name(audit, "entropy")}
     ranks = {r["layer"]: r["rank share"] for r in by_name(audit, "rank")}
-    weights = {row["name"].removesuffix(".weight"): row["weights"] for row in audit.look.touched}
     rows = []
-    for name, count in weights.items():
+    for name, count in audit.look.layers.items():
         row: dict[str, Any] = {"layer": name, "weights": count}
         for side, rises in sides:
             row[f"loss rises at {side}"] = rises.get(name)
@@ -145,24 +144,40 @@ def sizes(audit: Audit) -> pd.DataFrame:
     """Return bytes of packed files, and times of a forward pass."""
     rows: list[dict[str, Any]] = []
     packed = by_name(audit, "packed")
-    for row in packed:
-        bits = row["weight_bits"]
-        what = (
-            "file of the float net" if bits == 32 else f"file at W{bits}, a scale for each channel"
-        )
-        share = row["bytes"] / packed[0]["bytes"]
-        rows.append(
-            {"what": what, "value": f"{row['bytes']:,} bytes", "of the float": f"{share:.0%}"}
-        )
     mix = _first(audit, next((m.key for m in audit.plan if m.name == "mix"), ""))
-    if mix.get("bytes") and packed:
-        share = mix["bytes"] / packed[0]["bytes"]
-        told = {"value": f"{mix['bytes']:,} bytes", "of the float": f"{share:.0%}"}
-        rows.append({"what": "file of the cheapest mix", **told})
+    if packed and mix.get("bytes"):
+        packed = [*packed, {"what": "the cheapest mix", "bytes": mix["bytes"]}]
+    for row in packed:
+        told = {"value": f"{row['bytes']:,} bytes"}
+        share = f"{row['bytes'] / packed[0]['bytes']:.0%}"
+        rows.append({"what": f"packed file, {row['what']}", **told, "of the float": share})
     for row in by_name(audit, "latency"):
-        what = f"forward pass of {row['batch']} sample{'s' if row['batch'] > 1 else ''}, float"
-        rows.append({"what": what, "value": f"{row['milliseconds']:.3g} ms", "of the float": ""})
+        rows += _times(row)
     return pd.DataFrame(rows, columns=["what", "value", "of the float"])
+
+
+def _times(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of one timing: a float pass alone, or float and W8A8 in one engine."""
+    if "why" in row:
+        return [{"what": "W8A8 was not timed", "value": row["why"], "of the float": ""}]
+    samples = f"{row['batch']} sample{'s' if row['batch'] > 1 else ''}"
+    if "milliseconds" in row:
+        told = f"{row['milliseconds']:.3g} ms"
+        what = f"forward pass of {samples}, float, torch"
+        return [{"what": what, "value": told, "of the float": ""}]
+    integers = f"{row['integer_products']} of {row['products']} products in integers"
+    kind = f"measured, {integers}" if row["kind"] == "measured" else "simulated in floats"
+    threads = f"{row['threads']} thread{'s' if row['threads'] > 1 else ''}"
+    what = f"forward pass of {samples}, {row['engine']}, {threads}"
+    share = f"{row['quantized_ms'] / row['float_ms']:.0%}"
+    return [
+        {"what": f"{what}, float", "value": f"{row['float_ms']:.3g} ms", "of the float": ""},
+        {
+            "what": f"{what}, W8A8, {kind}",
+            "value": f"{row['quantized_ms']:.3g} ms",
+            "of the float": share,
+        },
+    ]
 
 
 # sentences ------------------------------------------------------------------------------------

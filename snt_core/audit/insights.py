@@ -10,6 +10,7 @@ from snt_core.audit.scene import Scene
 
 PRODUCTS, TOLERANCE = 20, 0.02
 PROBES, STEPS = 2, 8
+ORTHOGONAL = 4e-8  # seconds a parameter and product, to keep Krylov vectors orthogonal
 RANK_LIMIT = 2048  # the smaller side of a weight whose singular values are computed
 
 
@@ -22,7 +23,7 @@ def largest_eigenvalue(scene: Scene, *, normalised: bool) -> Measure:
         return [{key: getattr(one, key) for key in keys}], scene.sizes.curve
 
     title = "lambda_max" + (", filters normalised" if normalised else "")
-    cost = 0.7 * PRODUCTS * _product(scene)  # it seldom takes all of them
+    cost = 0.7 * PRODUCTS * (_product(scene) + ORTHOGONAL * scene.weights)  # seldom all of them
     return Measure("lambda_max", {"normalised": normalised}, title, cost, run)
 
 
@@ -55,12 +56,13 @@ def density(scene: Scene) -> Measure:
         return rows, scene.sizes.curve
 
     settings = {"probes": PROBES, "steps": STEPS}
-    return Measure("density", settings, "spectrum", PROBES * STEPS * _product(scene), run)
+    cost = PROBES * STEPS * (_product(scene) + ORTHOGONAL * scene.weights)
+    return Measure("density", settings, "spectrum", cost, run)
 
 
 def outliers(scene: Scene) -> Measure:
     def run(scene: Scene, found: Found) -> tuple[Rows, int]:
-        names = list(calls.layers(scene.model))
+        names = calls.layers(scene.model)
         try:
             return [
                 _reach(n, r) for n, r in calls.ranges(scene, names).items()
@@ -104,7 +106,7 @@ def entropies(scene: Scene) -> Measure:
 
 
 def ranks(scene: Scene) -> Measure:
-    known = calls.layers(scene.model)
+    known = calls.weights(scene.plain)
 
     def sides(weight: Any) -> tuple[int, int]:
         first, second = weight.flatten(1).shape
@@ -112,11 +114,11 @@ def ranks(scene: Scene) -> Measure:
 
     def run(scene: Scene, found: Found) -> tuple[Rows, int]:
         return [
-            {"layer": name, "rank share": calls.rank(layer.weight)}
-            for name, layer in calls.layers(scene.model).items()
-            if 1 < sides(layer.weight)[0] <= RANK_LIMIT and layer.weight.any()
+            {"layer": name, "rank share": calls.rank(weight)}
+            for name, weight in calls.weights(scene.plain).items()
+            if 1 < sides(weight)[0] <= RANK_LIMIT and weight.any()
         ], 0
 
-    counted = [sides(layer.weight) for layer in known.values()]
+    counted = [sides(weight) for weight in known.values()]
     cost = sum(8e-10 * a * a * b for a, b in counted if a <= RANK_LIMIT) + 0.1
     return Measure("rank", {}, "effective ranks of the weights", cost, run)

@@ -16,18 +16,21 @@ Row = dict[str, Any]
 
 def one_layer(scene: Scene, name: str, treatment: str) -> list[Row]:
     """Return how the net does with one layer at 4 bits ("W4") or half pruned ("50 %")."""
-    layer = calls.layers(scene.model)[name]
-    weight = layer.weight
-    changed = calls.rounded(layer, LOW) if treatment == "W4" else calls.thinned(weight, 0.5)
-    with calls.changed(scene.model, {name: changed}) as model:
+    weight = calls.weights(scene.plain)[name]
+    if treatment == "W4":
+        changed = calls.rounded(scene.plain, name, LOW)
+    else:
+        calls.check_prunable(scene, name)
+        changed = calls.thinned(weight, 0.5)
+    with calls.changed(scene.plain, {name: changed}) as model:
         found = score(model, scene, scene.sizes.layer)
     return [found.row(layer=name, treatment=treatment, weights=weight.numel())]
 
 
 def by_harm(model: nn.Module, rises: Mapping[str, float]) -> list[str]:
     """Return layers in the order of what 4 bits cost for each weight that becomes smaller."""
-    known = calls.layers(model)
-    return sorted(rises, key=lambda name: rises[name] / known[name].weight.numel())
+    known = calls.weights(model)
+    return sorted(rises, key=lambda name: rises[name] / known[name].numel())
 
 
 def cheapest_mix(scene: Scene, rises: Mapping[str, float], lose: float) -> list[Row]:
@@ -46,15 +49,15 @@ def cheapest_mix(scene: Scene, rises: Mapping[str, float], lose: float) -> list[
         asked there, and how many were tried.
     """
     half = max(1, scene.sizes.evaluate // 2)
-    order = by_harm(scene.model, rises)
-    known = calls.layers(scene.model)
-    high = {n: calls.rounded(layer, HIGH) for n, layer in known.items()}
-    low = {n: calls.rounded(known[n], LOW) for n in order}
+    order = by_harm(scene.plain, rises)
+    known = calls.weights(scene.plain)
+    high = {name: calls.rounded(scene.plain, name, HIGH) for name in known}
+    low = {name: calls.rounded(scene.plain, name, LOW) for name in order}
     float_chosen = score(scene.model, scene, half)
 
     def tried(count: int, first: int) -> Score:
         mix = {**high, **{name: low[name] for name in order[:count]}}
-        with calls.changed(scene.model, mix) as model:
+        with calls.changed(scene.plain, mix) as model:
             return score(model, scene, half, first)
 
     good, bad, tries = -1, len(order) + 1, 0  # counts of layers at 4 bits that keep it, and do not
@@ -73,7 +76,7 @@ def cheapest_mix(scene: Scene, rises: Mapping[str, float], lose: float) -> list[
         ]
     before, after = score(scene.model, scene, half, half), tried(good, half)
     bits = {name: LOW if name in order[:good] else HIGH for name in known}
-    sizes = {name: known[name].weight.numel() for name in known}
+    sizes = {name: known[name].numel() for name in known}
     mean = sum(bits[n] * sizes[n] for n in bits) / sum(sizes.values())
     return [
         after.row(
@@ -85,7 +88,7 @@ def cheapest_mix(scene: Scene, rises: Mapping[str, float], lose: float) -> list[
             names=", ".join(order[:good]),
             eight=", ".join(n for n in known if bits[n] == HIGH),
             lost=lost(before, after),
-            bytes=calls.packed_bytes(scene.model, bits),
+            bytes=calls.packed_bytes(calls.mixed(scene, bits)),
             n=min(half, max(0, len(scene.inputs) - half)),
         )
     ]

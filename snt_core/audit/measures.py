@@ -22,28 +22,22 @@ def planned(scene: Scene, look: FirstLook, lose: float) -> list[Measure]:
     every: list[Measure] = [_float(scene)]
     if can:
         every += [_quantized(scene, 8, 0, True), _quantized(scene, 4, 0, True)]
-        every += [_pruned(scene, 0.5), _quantized(scene, 8, 8, True, "minmax")]
-        every += [_quantized(scene, 4, 0, False), _packed(scene)]
+        every += [_pruned(scene, 0.5), _quantized(scene, 8, 8, True, "minmax"), _packed(scene)]
     if curved:
-        every.append(insights.largest_eigenvalue(scene, normalised=False))
+        every += [insights.largest_eigenvalue(scene, normalised=n) for n in (False, True)]
+        every += [insights.trace(scene), insights.density(scene)]
     if can:
-        every += [insights.outliers(scene), _quantized(scene, 8, 0, False)]
-        every += _layers(scene, "W4")
-        every.append(_mix(scene, lose))
+        every += [_quantized(scene, 4, 0, False), insights.outliers(scene)]
+        every += [_quantized(scene, 8, 0, False), *_layers(scene, "W4"), _mix(scene, lose)]
         every += [_pruned(scene, s) for s in SPARSITIES[1:]]
     if look.is_vit:
         every += [_tokens(scene, "merge", r) for r in (4, 8, 16)]
         every += [_tokens(scene, "prune", k) for k in (0.9, 0.7, 0.5)]
     if can:
+        every += [_latency(scene), insights.entropies(scene)]
         rules = [(o, c) for o in ("percentile", "mse", "minmax") for c in (True, False)]
         every += [_quantized(scene, 8, 8, c, o) for o, c in rules if (o, c) != ("minmax", True)]
-        every += [_latency(scene), insights.entropies(scene)]
-    if curved:
-        every += [insights.largest_eigenvalue(scene, normalised=True), insights.trace(scene)]
-    if can:
         every += [*_layers(scene, "50 %"), insights.ranks(scene)]
-    if curved:
-        every.append(insights.density(scene))
     return every
 
 
@@ -116,8 +110,8 @@ def _layers(scene: Scene, treatment: str) -> list[Measure]:
         settings = {"layer": name, "treatment": treatment}
         return Measure("layer", settings, f"{name} alone at {treatment}", cost, run)
 
-    known = calls.layers(scene.model)
-    return [of(name) for name in sorted(known, key=lambda n: -known[n].weight.numel())]
+    known = calls.weights(scene.plain)
+    return [of(name) for name in sorted(known, key=lambda n: -known[n].numel())]
 
 
 def rises_of(found: Found, treatment: str = "W4") -> dict[str, float]:
@@ -141,28 +135,48 @@ def _mix(scene: Scene, lose: float) -> Measure:
         rows = layerwise.cheapest_mix(scene, rises, lose)
         return rows, scene.sizes.evaluate
 
-    tries = 3 + len(calls.layers(scene.model)).bit_length()
+    tries = 3 + len(calls.weights(scene.plain)).bit_length()
     cost = tries * _once(scene) / 2 + 1e-6 * scene.weights
     return Measure("mix", {"lose": lose}, "the cheapest mix of 8 and 4 bits", cost, run)
 
 
 def _packed(scene: Scene) -> Measure:
     def run(scene: Scene, found: Found) -> tuple[Rows, int]:
-        names = list(calls.layers(scene.model))
-        sizes = {b: calls.packed_bytes(scene.model, dict.fromkeys(names, b)) for b in (32, 8, 4)}
-        return [{"weight_bits": bits, "bytes": size} for bits, size in sizes.items()], 0
+        rows = [{"what": "float", "bytes": calls.packed_bytes(scene.plain)}]
+        for bits in (8, 4):
+            small = calls.quantized(scene, bits, 0, True, "")
+            rows.append({"what": f"W{bits}", "bytes": calls.packed_bytes(small)})
+        try:
+            half = calls.packed_bytes(calls.pruned(scene, 0.5))
+        except ValueError:  # a layer in which pruned weights would not stay zero
+            return rows, 0
+        return [*rows, {"what": "50 % pruned", "bytes": half}], 0
 
-    return Measure("packed", {}, "bytes of the packed file", 0.3 + 1e-7 * scene.weights, run)
+    return Measure("packed", {}, "bytes of the packed file", 0.3 + 2e-7 * scene.weights, run)
+
+
+EXPORT = 12.0  # seconds that two models take to become ONNX, whatever their size
 
 
 def _latency(scene: Scene) -> Measure:
-    def run(scene: Scene, found: Found) -> tuple[Rows, int]:
-        return [
-            {"batch": n, "milliseconds": 1000 * _median_seconds(scene, n)}
-            for n in sorted({count_of(scene.chunks(k)[0]) for k in (1, min(8, len(scene.inputs)))})
-        ], 0
+    takes_tensors = not hasattr(scene.task, "forward") or scene.task.forward is None
 
-    return Measure("latency", {}, "milliseconds of a forward pass", 80 * scene.sizes.forward, run)
+    def run(scene: Scene, found: Found) -> tuple[Rows, int]:
+        rows: Rows = [
+            {"batch": n, "engine": "torch", "milliseconds": 1000 * _median_seconds(scene, n)}
+            for n in sorted({count_of(scene.chunks(k)[0]) for k in (1, min(8, len(scene.inputs)))})
+        ]
+        if not takes_tensors:
+            why = "the task calls the net in a way of its own, which engines do not know"
+            return [*rows, {"why": why}], 0
+        try:
+            return [*rows, calls.latency(scene, 1)], 0
+        except ValueError as error:
+            return [*rows, {"why": str(error)}], 0
+
+    cost = 110 * scene.sizes.forward + EXPORT * takes_tensors + 1e-7 * scene.weights
+    title = "milliseconds of a forward pass, float and W8A8"
+    return Measure("latency", {"engines": True}, title, cost, run)
 
 
 def _median_seconds(scene: Scene, n: int) -> float:

@@ -45,6 +45,7 @@ def prepare(asked: Asked, seconds: float) -> Prepared:
     model = network.model.to(device()).eval()
     if task is None:
         data = _samples(source, network, model, asked.data, seconds)
+        data = replace(data, inputs=_as_taken(data.inputs, model))
     elif isinstance(source, user_files.Named):
         data = data_words.batches_of(source, asked.data)
     else:
@@ -79,6 +80,7 @@ def prepare(asked: Asked, seconds: float) -> Prepared:
         "weights": "random" if not network.trained else asked.weights or "the net's own",
         "samples": f"{len(data.inputs):,} of {data.words or 'the example'}",
         "labels": data.how,
+        "number format": _format(model),
         "input": network.wants or "as the loader gives it",
     }
     return Prepared(scene=scene, net=net, look=look, notes=notes, facts=facts, classes=data.classes)
@@ -94,7 +96,7 @@ def _samples(
         one = replace(source, files=source.files[:1])
         image = data_words.pictures.tensors(one, network.transform or data_words.pictures.usual())
         outputs = first_look.classes_of(
-            first_look.logits_of(first_look.outputs_of(model, image.to(device())))
+            first_look.logits_of(first_look.outputs_of(model, _as_taken(image, model).to(device())))
         )
     return data_words.read(source, network, outputs, words)
 
@@ -144,6 +146,20 @@ def _task(words: str) -> Any:
             f"--task {words} is a {type(found).__name__}; give a Task(loss_fn=...) of snt_core"
         )
     return found
+
+
+def _as_taken(inputs: Any, model: Any) -> Any:
+    """Return inputs in the number format of the net, if that is one alone and both are floats."""
+    formats = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    if len(formats) != 1 or not inputs.is_floating_point():
+        return inputs
+    return inputs.to(*formats)
+
+
+def _format(model: Any) -> str:
+    """Return the format of the net's numbers: of its weights, several where they differ."""
+    names = {str(p.dtype).removeprefix("torch.") for p in model.parameters()}
+    return " and ".join(sorted(names)) or "none"
 
 
 def device() -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from snt_core.methods import folding
 
 BATCH = 32
 
@@ -86,6 +89,11 @@ class Scene:
                 found.append(batch)
             start += count_of(batch)
         return found or list(self.raw)
+
+    @cached_property
+    def plain(self) -> nn.Module:
+        """The net with plain weights, of which one can be changed alone; itself if they are so."""
+        return folding.plain(self.model)
 
     @property
     def weights(self) -> int:

@@ -114,6 +114,8 @@ def _with(model: nn.Module, state: Any, weights: str) -> nn.Module:
 def _of_file(words: str, state: Any, weights: str) -> Network:
     from torch import nn
 
+    from snt_core.methods.wrapping import unwrapped
+
     torchvision()  # the user's file may import it, or timm
     found = named("target", words)
     model = found.made()
@@ -122,6 +124,7 @@ def _of_file(words: str, state: Any, weights: str) -> Network:
             f"{words} gives a {type(model).__name__}; it must be a torch.nn.Module, or a function "
             f"without arguments that returns one"
         )
+    model = unwrapped(model)
     own = getattr(model, "pretrained_cfg", None)
     network = Network(words=found.words, model=_with(model, state, weights), code=found.digest)
     transform = getattr(_modules_of(found), "transform", None)

@@ -195,6 +195,15 @@ def measures(records: Iterable[Record]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def within_compressions(points: pd.DataFrame) -> Interval:
+    """Return Spearman's rho of lambda_max and points lost over the rows of a `table`.
+
+    Ranks are taken within a compression and data set; the 95 % interval is over nets. Raises
+    ValueError for fewer than four nets.
+    """
+    return rank_correlation(_strata(points, "lambda_max"))
+
+
 def _strata(points: pd.DataFrame, column: str) -> dict[str, dict[str, tuple[float, float]]]:
     """For each compression of a data set, a measure and the accuracy lost of each net."""
     strata: dict[str, dict[str, tuple[float, float]]] = {}

@@ -11,10 +11,8 @@ import pytest
 from bs4 import BeautifulSoup
 
 from snt_core.audit import frames, placed, report
-from snt_core.audit.auditing import audit, store_of
 from snt_core.audit.placed import Place
-from snt_core.audit.preparing import Asked
-from snt_core.runs.budget import budget_of
+from snt_core.paper import proxy
 from snt_core.runs.store import Store
 from tests import axe
 from tests.browsing import OVERFLOW, Reader
@@ -24,17 +22,12 @@ SCRIPT = "<script>window.ran = 1</script>\"'><img src=x onerror='window.ran = 1'
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory):
-    store = store_of(Store(tmp_path_factory.mktemp("store")))
-    return audit(Asked(target="example"), store, budget_of("10m"))
-
-
-@pytest.fixture(scope="module")
 def hostile(done):
     """The audit of a net whose every name is an attack."""
     rows = [{**row, "layer": SCRIPT} if "layer" in row else row for row in done.found["outliers"]]
     touched = [{**row, "name": f"{SCRIPT}.weight"} for row in done.look.touched[:1]]
-    look = replace(done.look, touched=touched + done.look.touched)
+    layers = {SCRIPT: 1, **done.look.layers}
+    look = replace(done.look, touched=touched + done.look.touched, layers=layers)
     return replace(
         done,
         facts={**done.facts, "net": SCRIPT},
@@ -100,10 +93,10 @@ def fake_book(folder) -> Store:
 
 
 def test_json_says_all_that_the_page_does(done):
-    body = json.loads(report.as_json(done, Place(pd.DataFrame(), "why")))
+    body = json.loads(report.as_json(done, Place(pd.DataFrame(), "why"), ["Said."]))
     assert body["findings"] == frames.findings(done)
     assert len(body["layers"]) == 4
-    assert body["book"] == {"why": "why", "nets": []}
+    assert body["book"] == {"why": "why", "nets": [], "lambda_max": "", "evidence": ["Said."]}
     assert set(body["records"]) == set(body["measured"]) == set(done.found)
     assert body["coverage"]["share"] == pytest.approx(14288 / 14458)
 
@@ -141,6 +134,51 @@ def test_only_the_same_classes_are_comparable(done, tmp_path):
     ):
         assert placed.placed(other, book).why.startswith("Not comparable")
     assert "no record" in placed.placed(named(done, *CIFAR.split()), Store(tmp_path / "none")).why
+
+
+@pytest.mark.parametrize("spelt", [lambda name: name, lambda name: name.replace("_", " ")])
+def test_cifar_100_is_known_by_its_folders(done, spelt):
+    names = [spelt(name) for name in placed.CLASSES["cifar100"]]
+    assert len(names) == len(set(names)) == 100
+    assert placed.data_set_of(named(done, *names, outputs=100)) == "cifar100"
+    assert placed.data_set_of(named(done, *names, outputs=10)) is None
+
+
+def test_lambda_max_stands_beside_the_books_in_one_number_format_only(done, tmp_path):
+    book = fake_book(tmp_path)
+    for record in result("table1", (0, 1), profile="cifar").records:
+        book.put(record)
+    same = named(done, *CIFAR.split())
+    own = placed.placed(same, book).table.iloc[0]
+    assert own.approach == "yours"
+    found = done.found["lambda_max normalised=False"][0]
+    if found["converged"]:
+        assert own["lambda_max"] == found["value"]
+    half = replace(same, facts={**done.facts, "number format": "bfloat16"})
+    there = placed.placed(half, book)
+    assert "lambda_max" not in there.table.iloc[0].dropna()
+    assert "not comparable: this net computes in bfloat16" in there.curvature
+    open_ = {**done.found, "lambda_max normalised=False": [{**found, "converged": False}]}
+    there = placed.placed(replace(same, found=open_), book)
+    assert "did not settle" in there.curvature
+
+
+def test_the_evidence_is_of_the_books_nets_and_never_of_smoke():
+    """The sharper ones lose more here, so that the correlation is positive."""
+    quality = {"lambda_max": {"adam": 100.0, "sam": 10.0}, "lost": {"adam": 20.0, "sam": 10.0}}
+    part = {"backbone": "resnet20"}
+
+    def told(profile):
+        made = result("proxy", range(4), profile=profile, part=part, **quality)
+        return made.records, placed.correlation(made.records)
+
+    assert told("smoke")[1] == []
+    records, (line,) = told("cifar")
+    nets = proxy.table(records)[["data", "approach", "seed"]].drop_duplicates()
+    assert f"Over the book's {len(nets)} nets" in line
+    value, low, high = map(float, re.findall(r"[+-]\d\.\d\d", line))
+    assert 0 < low <= value <= high
+    assert "not how much one loses" in line
 
 
 def test_the_books_nets_stand_with_what_they_lost(tmp_path):
