@@ -6,26 +6,14 @@ a line that it cannot, and "n/a" where the question has no meaning; anything els
 
 from __future__ import annotations
 
-import copy
-import json
-import sys
-import tempfile
-import time
-import warnings
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import snt_core as snt
-from benchmarks.measure import RESULTS, machine
-from snt_core.common.checks import one_of
-from snt_core.common.errors import UserError
-from snt_core.common.files import atomic_write
 from snt_core.common.vision import torchvision
 
 Data = tuple[Tensor, Tensor]

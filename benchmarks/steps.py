@@ -12,7 +12,7 @@ from benchmarks.measure import Row, in_turn, medians, quotient
 from snt_core.data.load import load
 from snt_core.data.split import normalise
 from snt_core.fast.fused import fuse
-from snt_core.methods.sam import SAM
+from snt_core.methods.optim.sam import SAM
 from snt_core.nets import build
 from snt_core.training.engine import detect
 from snt_core.training.fit import optimizer_for, update

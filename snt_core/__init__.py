@@ -49,8 +49,6 @@ if TYPE_CHECKING:
     from snt_core.methods.compress.speed import speedup as speedup
     from snt_core.methods.compress.token_vit import merge_tokens as merge_tokens
     from snt_core.methods.compress.token_vit import prune_tokens as prune_tokens
-    from snt_core.methods.coverage import Coverage as Coverage
-    from snt_core.methods.coverage import coverage as coverage
     from snt_core.methods.curvature.lambda_max import LambdaMax as LambdaMax
     from snt_core.methods.curvature.lambda_max import hvp as hvp
     from snt_core.methods.curvature.lambda_max import lambda_max as lambda_max
@@ -71,21 +69,23 @@ if TYPE_CHECKING:
     from snt_core.methods.export.packed import load_packed as load_packed
     from snt_core.methods.export.packed import packed_bytes as packed_bytes
     from snt_core.methods.export.packed import save_packed as save_packed
-    from snt_core.methods.observe import observe as observe
-    from snt_core.methods.sam import SAM as SAM
-    from snt_core.methods.task import Task as Task
-    from snt_core.methods.to_snt import to_snt as to_snt
-    from snt_core.methods.transform import SNTActivation as SNTActivation
-    from snt_core.methods.transform import snt_activation as snt_activation
-    from snt_core.methods.wrapping import unwrapped as unwrapped
+    from snt_core.methods.models.coverage import Coverage as Coverage
+    from snt_core.methods.models.coverage import coverage as coverage
+    from snt_core.methods.models.wrapping import unwrapped as unwrapped
+    from snt_core.methods.optim.sam import SAM as SAM
+    from snt_core.methods.snt.to_snt import to_snt as to_snt
+    from snt_core.methods.snt.transform import SNTActivation as SNTActivation
+    from snt_core.methods.snt.transform import snt_activation as snt_activation
+    from snt_core.methods.tasks.observe import observe as observe
+    from snt_core.methods.tasks.task import Task as Task
 
 # the module of each public name; what type checkers read stands above
 _HOMES = {
-    "Task": "methods.task",
-    "SNTActivation": "methods.transform",
-    "snt_activation": "methods.transform",
-    "to_snt": "methods.to_snt",
-    "SAM": "methods.sam",
+    "Task": "methods.tasks.task",
+    "SNTActivation": "methods.snt.transform",
+    "snt_activation": "methods.snt.transform",
+    "to_snt": "methods.snt.to_snt",
+    "SAM": "methods.optim.sam",
     "LambdaMax": "methods.curvature.lambda_max",
     "hvp": "methods.curvature.lambda_max",
     "lambda_max": "methods.curvature.lambda_max",
@@ -100,8 +100,8 @@ _HOMES = {
     "loss_rises": "methods.curvature.rise",
     "adaptive_sharpness": "methods.curvature.scale_free",
     "filter_scale": "methods.curvature.scale_free",
-    "Coverage": "methods.coverage",
-    "coverage": "methods.coverage",
+    "Coverage": "methods.models.coverage",
+    "coverage": "methods.models.coverage",
     "magnitude_masks": "methods.compress.prune",
     "prune_iterative": "methods.compress.prune",
     "prune_magnitude": "methods.compress.prune",
@@ -137,8 +137,8 @@ _HOMES = {
     "effective_rank": "methods.analysis.weights",
     "explained_variance": "methods.analysis.weights",
     "share_at": "methods.analysis.weights",
-    "observe": "methods.observe",
-    "unwrapped": "methods.wrapping",
+    "observe": "methods.tasks.observe",
+    "unwrapped": "methods.models.wrapping",
 }
 
 __all__ = sorted(_HOMES)

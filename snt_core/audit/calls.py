@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from snt_core.audit.scene import Scene
 from snt_core.audit.user_files import in_a_line
-from snt_core.methods import compressible
-from snt_core.methods.wrapping import copied
+from snt_core.methods.models import compressible
+from snt_core.methods.models.wrapping import copied
 
 
 def _data(scene: Scene, n: int) -> Any:
@@ -146,7 +146,7 @@ def packed_bytes(model: nn.Module) -> int:
 
 def coverage(model: nn.Module) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return which parameters compression touches, and which it does not with the reason."""
-    from snt_core.methods.coverage import coverage as methods_coverage
+    from snt_core.methods.models.coverage import coverage as methods_coverage
 
     said = methods_coverage(model)
     sizes = {name: p.numel() for name, p in model.named_parameters()}

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snt_core.methods import folding
+from snt_core.methods.models import folding
 
 BATCH = 32
 

@@ -114,7 +114,7 @@ def _with(model: nn.Module, state: Any, weights: str) -> nn.Module:
 def _of_file(words: str, state: Any, weights: str) -> Network:
     from torch import nn
 
-    from snt_core.methods.wrapping import unwrapped
+    from snt_core.methods.models.wrapping import unwrapped
 
     torchvision()  # the user's file may import it, or timm
     found = named("target", words)

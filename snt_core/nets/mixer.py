@@ -14,7 +14,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from snt_core.methods.transform import activation, is_preact
+from snt_core.methods.snt.transform import activation, is_preact
 
 VARIANTS = ("base", "preact", "snt", "snt-channels")
 

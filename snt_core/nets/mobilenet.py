@@ -13,7 +13,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from snt_core.methods.transform import activation, is_preact
+from snt_core.methods.snt.transform import activation, is_preact
 from snt_core.nets.layers import conv_bn, depthwise_bn
 
 VARIANTS = ("base", "preact", "snt", "snt-nofinal")

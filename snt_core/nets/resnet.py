@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from snt_core.methods.transform import POST_ACTIVATION, activation, is_preact
+from snt_core.methods.snt.transform import POST_ACTIVATION, activation, is_preact
 from snt_core.nets.layers import conv_bn
 
 # order x activation, from ReLU to Eq. (1); `base` and `snt` are the corners that the paper compares

@@ -85,7 +85,7 @@ def _trace(block: nn.Module) -> fx.Graph:
     """
     from torch import fx, nn
 
-    from snt_core.methods.transform import SNTActivation
+    from snt_core.methods.snt.transform import SNTActivation
 
     class Leaves(fx.Tracer):
         def is_leaf_module(self, module: nn.Module, name: str) -> bool:
@@ -100,7 +100,7 @@ def _looks(module: nn.Module) -> tuple[str, str] | None:
     """Return label and kind of a module's box; none for an identity."""
     from torch import nn
 
-    from snt_core.methods.transform import SNTActivation
+    from snt_core.methods.snt.transform import SNTActivation
 
     match module:
         case nn.Identity():

@@ -26,8 +26,8 @@ from snt_core.data.split import Dataset
 from snt_core.fast import graphs
 from snt_core.fast.fused import fuse
 from snt_core.fast.memory_format import channels_last
-from snt_core.methods.sam import SAM
-from snt_core.methods.transform import SNTActivation
+from snt_core.methods.optim.sam import SAM
+from snt_core.methods.snt.transform import SNTActivation
 from snt_core.training import ranks
 from snt_core.training.batches import batches
 from snt_core.training.divergence import Diverged, not_finite, require_trained

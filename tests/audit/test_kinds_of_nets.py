@@ -8,9 +8,9 @@ import torch.nn.functional as F
 
 from snt_core.audit import layerwise, measures
 from snt_core.audit.preparing import Asked, prepare
-from snt_core.methods import folding
 from snt_core.methods.compress.quantize import quantize_weights
-from snt_core.methods.wrapping import copied
+from snt_core.methods.models import folding
+from snt_core.methods.models.wrapping import copied
 
 FILE = """
 import torch

@@ -19,7 +19,7 @@ FILE = """
 import torch
 from torch import nn
 try:
-    from snt_core.methods.task import Task
+    from snt_core.methods.tasks.task import Task
 except ImportError:
     from types import SimpleNamespace as Task
 
@@ -71,7 +71,7 @@ def test_without_classes_the_loss_says_what_is_lost(asked, tmp_path):
     assert "loss rose by (%)" in table
     assert "mean loss" in frames.findings(done)[0]
     assert {"W8, a scale for each channel", "50% pruned"} <= set(table.setting)
-    if importlib.util.find_spec("snt_core.methods.task"):
+    if importlib.util.find_spec("snt_core.methods.tasks.task"):
         assert done.left_out.keys() == {"tokens"}
         assert len(frames.curvature(done)) == 3
 

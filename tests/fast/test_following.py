@@ -8,7 +8,7 @@ from torch._subclasses import FakeTensorMode
 
 from snt_core.fast import kernels
 from snt_core.fast.fused import depthwise, eq1, fuse, norm_act
-from snt_core.methods.transform import SNTActivation
+from snt_core.methods.snt.transform import SNTActivation
 from snt_core.nets import build
 
 pytestmark = pytest.mark.skipif(kernels.compiler() is None, reason="there is no C++ compiler")

@@ -15,7 +15,7 @@ from torch.profiler import profile
 
 from snt_core.fast import kernels
 from snt_core.fast.fused import depthwise, eq1, fuse, norm_act
-from snt_core.methods.transform import SNTActivation, snt_activation
+from snt_core.methods.snt.transform import SNTActivation, snt_activation
 from snt_core.nets import build
 from snt_core.nets.layers import DepthwiseConv2d, conv_bn
 from snt_core.training.engine import Engine, detect

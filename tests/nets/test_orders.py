@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snt_core.methods.transform import SNTActivation
+from snt_core.methods.snt.transform import SNTActivation
 from snt_core.nets import build
 from snt_core.nets.layers import DepthwiseConv2d
 from snt_core.nets.mixer import Mixer, MixerLayer

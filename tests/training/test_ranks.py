@@ -16,7 +16,7 @@ from torch import nn
 
 from snt_core.common.errors import UserError
 from snt_core.data.load import load
-from snt_core.methods.transform import SNTActivation
+from snt_core.methods.snt.transform import SNTActivation
 from snt_core.training import fit as train
 from snt_core.training import ranks
 from snt_core.training.engine import Engine

@@ -28,10 +28,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snt_core.methods.objective import Preprocess
-from snt_core.methods.observe import Capture, observe
-from snt_core.methods.task import Task
-from snt_core.methods.wrapping import unwrapped
+from snt_core.methods.models.wrapping import unwrapped
+from snt_core.methods.tasks.objective import Preprocess
+from snt_core.methods.tasks.observe import Capture, observe
+from snt_core.methods.tasks.task import Task
 
 # layers whose channels are axis 1, and the last one
 FIRST = (

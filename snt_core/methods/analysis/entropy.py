@@ -33,11 +33,11 @@ from torch import Tensor, nn
 
 from snt_core.methods.compress import quantize
 from snt_core.methods.compress.ranges import affine, widened
-from snt_core.methods.compressible import Layer, layers, outputs_of
-from snt_core.methods.objective import Preprocess
-from snt_core.methods.observe import Range, agree, observe
-from snt_core.methods.task import Task
-from snt_core.methods.wrapping import unwrapped
+from snt_core.methods.models.compressible import Layer, layers, outputs_of
+from snt_core.methods.models.wrapping import unwrapped
+from snt_core.methods.tasks.objective import Preprocess
+from snt_core.methods.tasks.observe import Range, agree, observe
+from snt_core.methods.tasks.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,8 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snt_core.methods.compressible import outputs_of, weight_names
-from snt_core.methods.folding import plain
+from snt_core.methods.models.compressible import outputs_of, weight_names
+from snt_core.methods.models.folding import plain
 
 
 def explained_variance(weight: Tensor | nn.Module) -> Tensor:

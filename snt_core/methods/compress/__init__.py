@@ -8,7 +8,7 @@
     from snt_core.methods.compress.pruner import MagnitudePruner
     from snt_core.methods.compress.quantize import quantize_weights
     from snt_core.methods.compress.token_vit import merge_tokens, prune_tokens
-    from snt_core.methods.coverage import coverage
+    from snt_core.methods.models.coverage import coverage
 
     print(coverage(my_model))  # which weights would be touched, which not, and why
     small = quantize_weights(prune_magnitude(my_model, 0.5), weight_bits=4)

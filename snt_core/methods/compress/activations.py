@@ -61,9 +61,9 @@ from snt_core.methods.compress.ranges import (
     least_error,
     quantiles,
 )
-from snt_core.methods.objective import Preprocess
-from snt_core.methods.task import Task
-from snt_core.methods.wrapping import copied, unwrapped
+from snt_core.methods.models.wrapping import copied, unwrapped
+from snt_core.methods.tasks.objective import Preprocess
+from snt_core.methods.tasks.task import Task
 
 Observer = Literal["minmax", "percentile", "mse"]
 

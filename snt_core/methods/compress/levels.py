@@ -3,7 +3,7 @@
 The scheme is that of :mod:`snt_core.methods.compress.quantize`::
 
     from snt_core.methods.compress.levels import codes
-    from snt_core.methods.compressible import outputs_of
+    from snt_core.methods.models.compressible import outputs_of
 
     layer = my_model.conv1
     integers, scale = codes(layer.weight, 4, per_channel=True, outputs=outputs_of(layer))
@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from snt_core.methods.compressible import FIRST_AXIS, Outputs, why_not
+from snt_core.methods.models.compressible import FIRST_AXIS, Outputs, why_not
 
 SHRINK = torch.arange(100, 0, -1) / 100  # of the maximum, from which "mse" chooses
 

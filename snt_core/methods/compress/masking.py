@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from snt_core.methods.folding import own_class, settle_recurrent
+from snt_core.methods.models.folding import own_class, settle_recurrent
 
 
 class Mask(nn.Module):

@@ -40,10 +40,10 @@ from torch import Tensor, nn
 from snt_core.methods.compress.activations import attach, fake_quantize
 from snt_core.methods.compress.quantize import checked_bits, round_weights, roundable
 from snt_core.methods.compress.ranges import Range, extremes, histograms, least_error
-from snt_core.methods.compressible import full_names
-from snt_core.methods.objective import Preprocess
-from snt_core.methods.task import Task
-from snt_core.methods.wrapping import unwrapped
+from snt_core.methods.models.compressible import full_names
+from snt_core.methods.models.wrapping import unwrapped
+from snt_core.methods.tasks.objective import Preprocess
+from snt_core.methods.tasks.task import Task
 
 Form = Literal["symmetric", "affine"]
 

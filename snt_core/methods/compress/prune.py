@@ -30,9 +30,9 @@ Carbin, 2019, arXiv:1803.03635): one threshold for all layers. Works on any mode
 
 Weights of convolutions, linear, attention and recurrent layers count and are pruned, first and last
 layer included; biases, normalisation and embeddings are not
-(:func:`~snt_core.methods.coverage.coverage` lists all by name). Where a layer computes its weight
-(weight or spectral normalisation, a mask of ``torch.nn.utils.prune``), the computed one counts, and
-is a plain weight in what is returned. ``sparsity`` is the pruned share, in [0, 1].
+(:func:`~snt_core.methods.models.coverage.coverage` lists all by name). Where a layer computes its
+weight (weight or spectral normalisation, a mask of ``torch.nn.utils.prune``), the computed one
+counts, and is a plain weight in what is returned. ``sparsity`` is the pruned share, in [0, 1].
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from torch import BoolTensor, nn
 from snt_core.methods.compress.magnitude import smallest
 from snt_core.methods.compress.masking import Mask, compute_by, parametrized_by
 from snt_core.methods.compress.quantize import FakeQuantize
-from snt_core.methods.compressible import (
+from snt_core.methods.models.compressible import (
     check_finite,
     check_kinds,
     full_names,
@@ -54,9 +54,9 @@ from snt_core.methods.compressible import (
     sites,
     standardised,
 )
-from snt_core.methods.coverage import mark
-from snt_core.methods.folding import effective, fold, plain
-from snt_core.methods.wrapping import copied, unwrapped
+from snt_core.methods.models.coverage import mark
+from snt_core.methods.models.folding import effective, fold, plain
+from snt_core.methods.models.wrapping import copied, unwrapped
 
 RAMP = 0.5  # share of a round in which weights go; the rest of it only trains
 UPDATES = 20  # how often they go in that time
@@ -158,8 +158,8 @@ def check_prunable(model: nn.Module) -> None:
     """Refuse what cannot be pruned, by name and before any work.
 
     Raises:
-        ValueError: as :func:`~snt_core.methods.compressible.check_kinds`, or weights are rounded in
-            each pass.
+        ValueError: as :func:`~snt_core.methods.models.compressible.check_kinds`, or weights are
+            rounded in each pass.
     """
     check_kinds(model := unwrapped(model))
     for site, name in full_names(model).items():
@@ -185,7 +185,7 @@ def check_zeros_stay(module: nn.Module, name: str) -> None:
 
 
 def mark_pruned(model: nn.Module, level: float) -> None:
-    """Leave on the layers what :func:`~snt_core.methods.coverage.coverage` reads."""
+    """Leave on the layers what :func:`~snt_core.methods.models.coverage.coverage` reads."""
     for module, name in sites(model):
         mark(module, name, sparsity=level)
 

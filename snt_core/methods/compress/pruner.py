@@ -40,9 +40,9 @@ from snt_core.methods.compress.prune import (
     mark_pruned,
 )
 from snt_core.methods.compress.quantize import FakeQuantize
-from snt_core.methods.compressible import check_finite, check_kinds, full_names
-from snt_core.methods.folding import bake, effective, hooks
-from snt_core.methods.wrapping import unwrapped
+from snt_core.methods.models.compressible import check_finite, check_kinds, full_names
+from snt_core.methods.models.folding import bake, effective, hooks
+from snt_core.methods.models.wrapping import unwrapped
 
 Schedule = float | Sequence[float] | Callable[[int], float]
 

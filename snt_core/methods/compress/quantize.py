@@ -19,9 +19,9 @@ halves rounded to even: :math:`2^b - 1` levels around an exact zero. The maximum
 or with ``per_channel`` over each output: axis 0, or axis 1 of a transposed convolution (in each of
 its groups). Half-precision weights are rounded in float32. Weights of convolutions, linear,
 attention and recurrent layers are quantized, first and last included (to ``edge_bits``, if given);
-biases, normalisation and embeddings are not (:func:`~snt_core.methods.coverage.coverage` lists all
-by name). Where a layer computes its weight, by weight normalisation say, the computed one is
-rounded. A weight that is tied, to an embedding say, is rounded wherever it is used. A quantized
+biases, normalisation and embeddings are not (:func:`~snt_core.methods.models.coverage.coverage`
+lists all by name). Where a layer computes its weight, by weight normalisation say, the computed
+one is rounded. A weight that is tied, to an embedding say, is rounded wherever it is used. A quantized
 weight is kept as the floating-point number that its code stands for.
 """
 
@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from snt_core.methods.compress.levels import FakeQuantize, checked_bits, codes, least_error_factor
 from snt_core.methods.compress.masking import Mask, compute_by, parametrized_by
 from snt_core.methods.compress.weight_codes import keep_codes
-from snt_core.methods.compressible import (
+from snt_core.methods.models.compressible import (
     Sites,
     check_finite,
     check_kinds,
@@ -44,9 +44,9 @@ from snt_core.methods.compressible import (
     owners,
     sites,
 )
-from snt_core.methods.coverage import mark
-from snt_core.methods.folding import bake, effective, fold_hooks
-from snt_core.methods.wrapping import copied, unwrapped
+from snt_core.methods.models.coverage import mark
+from snt_core.methods.models.folding import bake, effective, fold_hooks
+from snt_core.methods.models.wrapping import copied, unwrapped
 
 __all__ = ["FakeQuantize", "checked_bits", "codes", "fake_quantize_weights", "freeze"]
 __all__ += ["quantize_weights", "round_weights", "roundable"]

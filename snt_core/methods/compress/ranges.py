@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snt_core.methods.compressible import LAYERS
-from snt_core.methods.observe import Range, agree, observe
-from snt_core.methods.wrapping import unwrapped
+from snt_core.methods.models.compressible import LAYERS
+from snt_core.methods.models.wrapping import unwrapped
+from snt_core.methods.tasks.observe import Range, agree, observe
 
 BINS = 2**16  # 256 for each step of 8 bits, so that errors of close ranges differ
 SHRINK = [percent / 100 for percent in range(100, 0, -1)]
@@ -44,7 +44,7 @@ def extremes(model: nn.Module, data: Any, **chunks: Any) -> dict[str, Range]:
     Args:
         data: inputs N ..., a pair `(inputs, targets)`, a list of batches or a DataLoader.
         chunks: ``task``, ``batch_size`` and ``preprocess`` of
-            :func:`~snt_core.methods.observe.observe`.
+            :func:`~snt_core.methods.tasks.observe.observe`.
 
     Returns:
         The range by the layer's name, in the order in which images first reach the layers.

@@ -40,7 +40,7 @@ from snt_core.methods.compress.token_blocks import (
     PruneBlock,
     refuse_maps,
 )
-from snt_core.methods.wrapping import unwrapped
+from snt_core.methods.models.wrapping import unwrapped
 
 MAPS = ("forward_intermediates", "get_intermediate_layers")
 

@@ -14,8 +14,8 @@ from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 from snt_core.fast.fused import fuse
-from snt_core.methods.objective import changed
-from snt_core.methods.wrapping import plain_copy
+from snt_core.methods.models.wrapping import plain_copy
+from snt_core.methods.tasks.objective import changed
 
 Params = dict[str, Tensor]
 HALVES = (torch.float16, torch.bfloat16)

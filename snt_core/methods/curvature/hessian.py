@@ -38,10 +38,10 @@ from snt_core.methods.curvature.exact import (
     exact_copy,
     with_second_derivatives,
 )
-from snt_core.methods.feed import floats, leaves
-from snt_core.methods.objective import ELSEWHERE, Objective
-from snt_core.methods.task import Task
-from snt_core.methods.transform import SNTActivation
+from snt_core.methods.snt.transform import SNTActivation
+from snt_core.methods.tasks.feed import floats, leaves
+from snt_core.methods.tasks.objective import ELSEWHERE, Objective
+from snt_core.methods.tasks.task import Task
 
 BNMode = Literal["eval", "train"]
 Loss = Callable[[Params], Tensor]

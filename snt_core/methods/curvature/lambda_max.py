@@ -5,7 +5,7 @@ the Hessian of the loss (as in PyHessian: Yao et al., 2020, arXiv:1912.07145). N
 
     import torch
     from snt_core.methods.curvature.lambda_max import lambda_max
-    from snt_core.methods.task import Task
+    from snt_core.methods.tasks.task import Task
 
     found = lambda_max(my_model, (images, labels))  # images B C H W normalised, labels B
     print(found.value, found.residual, found.upper, found.products, found.converged)
@@ -53,8 +53,8 @@ from torch import Tensor, nn
 
 from snt_core.methods.curvature.hessian import BNMode, Hessian
 from snt_core.methods.curvature.lanczos import Bound, lanczos, rounding
-from snt_core.methods.objective import Objective, Preprocess
-from snt_core.methods.task import Task
+from snt_core.methods.tasks.objective import Objective, Preprocess
+from snt_core.methods.tasks.task import Task
 
 Start = Literal["random", "sketch"]
 SKETCH = 128  # images on which a start is sought

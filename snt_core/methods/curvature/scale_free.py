@@ -25,11 +25,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snt_core.methods.compressible import FIRST_AXIS, outputs_by_name
 from snt_core.methods.curvature.exact import exact_copy
-from snt_core.methods.objective import Objective, Preprocess
-from snt_core.methods.task import Task
-from snt_core.methods.wrapping import unwrapped
+from snt_core.methods.models.compressible import FIRST_AXIS, outputs_by_name
+from snt_core.methods.models.wrapping import unwrapped
+from snt_core.methods.tasks.objective import Objective, Preprocess
+from snt_core.methods.tasks.task import Task
 
 
 def filter_scale(model: nn.Module) -> Tensor:

@@ -42,8 +42,8 @@ from torch import Tensor, nn
 
 from snt_core.methods.curvature.hessian import BNMode, Hessian
 from snt_core.methods.curvature.lanczos import lanczos
-from snt_core.methods.objective import Objective, Preprocess
-from snt_core.methods.task import Task
+from snt_core.methods.tasks.objective import Objective, Preprocess
+from snt_core.methods.tasks.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,11 +29,11 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from snt_core.methods.compressible import FIRST_AXIS, Outputs, outputs_by_name, prunable
 from snt_core.methods.curvature.exact import Passes, call_with, exact_copy
-from snt_core.methods.folding import fold
-from snt_core.methods.objective import Objective, Preprocess
-from snt_core.methods.task import Task
+from snt_core.methods.models.compressible import FIRST_AXIS, Outputs, outputs_by_name, prunable
+from snt_core.methods.models.folding import fold
+from snt_core.methods.tasks.objective import Objective, Preprocess
+from snt_core.methods.tasks.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from snt_core.methods.compress.pact import PACT
 from snt_core.methods.compress.quantize import freeze
-from snt_core.methods.wrapping import unwrapped
+from snt_core.methods.models.wrapping import unwrapped
 
 READERS = (nn.TransformerEncoderLayer, nn.MultiheadAttention)  # of their layers' weights
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

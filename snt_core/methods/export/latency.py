@@ -39,7 +39,7 @@ from snt_core.methods.export.extra import required
 from snt_core.methods.export.integer import with_integer_kernels
 from snt_core.methods.export.onnx import onnx_model
 from snt_core.methods.export.packed import packed_bytes
-from snt_core.methods.wrapping import unwrapped
+from snt_core.methods.models.wrapping import unwrapped
 
 Engine = Literal["onnxruntime", "torch", "simulated"]
 # onnxruntime's products: of integers, and of floats

@@ -42,7 +42,7 @@ from snt_core.methods.compress.quantize import freeze
 from snt_core.methods.export.extra import required
 from snt_core.methods.export.onnx_fold import fold_norms
 from snt_core.methods.export.quantizers import described
-from snt_core.methods.wrapping import unwrapped
+from snt_core.methods.models.wrapping import unwrapped
 
 OPSET = 20
 

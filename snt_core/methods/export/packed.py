@@ -33,7 +33,7 @@ from snt_core.methods.compress.weight_codes import WeightCodes, keep_codes
 from snt_core.methods.export.encoding import as_json, decode, encode, from_json
 from snt_core.methods.export.extra import required
 from snt_core.methods.export.quantizers import attach_all, check_values, described
-from snt_core.methods.wrapping import copied, unwrapped
+from snt_core.methods.models.wrapping import copied, unwrapped
 
 KEY = "snt_packed"  # of the file's metadata
 VERSION = 1

@@ -22,7 +22,7 @@ from snt_core.methods.analysis.weights import (
     explained_variance,
     share_at,
 )
-from snt_core.methods.observe import observe
+from snt_core.methods.tasks.observe import observe
 from tests.small import conv_net, images
 
 DEPTH, WIDTH = 2, 16

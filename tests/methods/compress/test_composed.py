@@ -25,7 +25,7 @@ from snt_core.methods.compress.activations import (
 from snt_core.methods.compress.composed import composed
 from snt_core.methods.compress.pact import prepare_qat
 from snt_core.methods.compress.quantize import freeze
-from snt_core.methods.transform import SNTActivation
+from snt_core.methods.snt.transform import SNTActivation
 
 
 def images(seed: int) -> Tensor:

@@ -18,7 +18,7 @@ from snt_core.methods.compress.prune import (
     prune_magnitude,
     sparsity,
 )
-from snt_core.methods.compressible import LAYERS, prunable
+from snt_core.methods.models.compressible import LAYERS, prunable
 
 TOTAL = 54 + 24 + 30  # conv, grouped conv without bias, linear
 

@@ -13,8 +13,8 @@ from torch.nn.utils import parametrizations, weight_norm
 from snt_core.methods.compress.prune import magnitude_masks, prune_magnitude, sparsity
 from snt_core.methods.compress.pruner import MagnitudePruner
 from snt_core.methods.compress.quantize import fake_quantize_weights, freeze
-from snt_core.methods.compressible import prunable
-from snt_core.methods.coverage import coverage
+from snt_core.methods.models.compressible import prunable
+from snt_core.methods.models.coverage import coverage
 
 TOTAL = 6 * 8 + 8 * 3
 

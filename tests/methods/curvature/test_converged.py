@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.methods.test_task import dense
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -14,9 +15,8 @@ from snt_core.fast.fused import fuse
 from snt_core.methods.curvature.lambda_max import lambda_max
 from snt_core.methods.curvature.lanczos import Bound, lanczos
 from snt_core.methods.curvature.spectrum import hessian_trace
-from snt_core.methods.task import Task
-from snt_core.methods.transform import SNTActivation
-from tests.methods.test_task import dense
+from snt_core.methods.snt.transform import SNTActivation
+from snt_core.methods.tasks.task import Task
 
 MEAN = Task(loss_fn=lambda output, target: output.mean())
 NOTHING = (torch.zeros(2, 1), torch.zeros(2, 1))

@@ -20,7 +20,7 @@ from snt_core.methods.compress.activations import quantize_static
 from snt_core.methods.curvature import lambda_max as curvature
 from snt_core.methods.curvature.hessian import Hessian, _forward_slope, _reverse_slope
 from snt_core.methods.curvature.lambda_max import hvp, lambda_max
-from snt_core.methods.objective import Objective
+from snt_core.methods.tasks.objective import Objective
 
 N, CLASSES = 37, 3
 

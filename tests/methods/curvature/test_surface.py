@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 from torch import Generator, Tensor, nn
 
 from snt_core.methods.curvature.surface import LossSurface, filter_direction, loss_surface
-from snt_core.methods.transform import SNTActivation
+from snt_core.methods.snt.transform import SNTActivation
 
 N, CLASSES = 11, 3
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from pytorch_optimizer import SAM as PeerSAM
 from torch import nn
 
-from snt_core.methods.sam import SAM
+from snt_core.methods.optim.sam import SAM
 
 
 def quadratic(w: torch.Tensor):

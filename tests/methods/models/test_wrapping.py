@@ -16,7 +16,7 @@ from snt_core.methods.curvature.rise import loss_rises
 from snt_core.methods.curvature.scale_free import adaptive_sharpness
 from snt_core.methods.curvature.spectrum import hessian_trace, spectral_density
 from snt_core.methods.curvature.surface import loss_surface
-from snt_core.methods.wrapping import plain_copy, unwrapped
+from snt_core.methods.models.wrapping import plain_copy, unwrapped
 
 N = 9
 

@@ -3,7 +3,7 @@
 ::
 
     from torch import nn
-    from snt_core.methods.transform import SNTActivation
+    from snt_core.methods.snt.transform import SNTActivation
 
     conv = nn.Conv2d(64, 64, 3, padding=1)
     block = nn.Sequential(SNTActivation(64), conv, nn.BatchNorm2d(64))

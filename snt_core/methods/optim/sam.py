@@ -11,9 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from snt_core.methods.batch_statistics import Statistics
-from snt_core.methods.perturbation import finite, perturbed
-from snt_core.methods.sam_checks import require_base, require_dense, require_owner, require_radius
+from snt_core.methods.optim.batch_statistics import Statistics
+from snt_core.methods.optim.perturbation import finite, perturbed
+from snt_core.methods.optim.sam_checks import (
+    require_base,
+    require_dense,
+    require_owner,
+    require_radius,
+)
 
 
 class SAM(Optimizer):
@@ -23,7 +28,7 @@ class SAM(Optimizer):
     Groups, state and defaults are those of `base`: any scheduler works. Two ways to take a step::
 
         import torch
-        from snt_core.methods.sam import SAM
+        from snt_core.methods.optim.sam import SAM
 
         optimizer = SAM(torch.optim.SGD(my_model.parameters(), lr=0.1), model=my_model)
 

@@ -5,7 +5,7 @@ once, and every function that takes a ``task`` follows it::
 
     import torch.nn.functional as F
 
-    from snt_core.methods.task import Task
+    from snt_core.methods.tasks.task import Task
 
     regression = Task(loss_fn=F.mse_loss)
     binary = Task(loss_fn=F.binary_cross_entropy_with_logits)

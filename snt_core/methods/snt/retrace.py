@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import fx, nn
 
-from snt_core.methods.call_sites import FUNCTIONS, METHODS, kind_of
+from snt_core.methods.snt.call_sites import FUNCTIONS, METHODS, kind_of
 
 
 class Untraceable(Exception):

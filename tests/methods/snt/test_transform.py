@@ -9,8 +9,8 @@ from torch._dynamo.utils import counters
 from torch.nn import functional
 
 from snt_core.fast.fused import fuse
-from snt_core.methods import transform
-from snt_core.methods.transform import SNTActivation, snt_activation
+from snt_core.methods.snt import transform
+from snt_core.methods.snt.transform import SNTActivation, snt_activation
 from snt_core.nets import build
 from snt_core.training.engine import can_compile
 

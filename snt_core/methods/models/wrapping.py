@@ -4,7 +4,7 @@ Wrappers prefix every parameter's name, have no second derivative, or share grad
 processes, so each public function of `methods` works on what they wrap::
 
     import torch
-    from snt_core.methods.wrapping import unwrapped
+    from snt_core.methods.models.wrapping import unwrapped
 
     print(unwrapped(torch.compile(my_model)) is my_model)  # True
 """

@@ -2,7 +2,7 @@
 
 ::
 
-    from snt_core.methods.compressible import outputs_of, prunable
+    from snt_core.methods.models.compressible import outputs_of, prunable
 
     prunable(my_model)  # {"conv1.weight": Parameter(...), "conv2.weight": ...}
     rows = outputs_of(my_model.conv1).rows(my_model.conv1.weight)  # one row an output
@@ -10,7 +10,7 @@
 Weights are those of convolutions (transposed ones too), linear and bilinear layers, the packed or
 separate projections of ``nn.MultiheadAttention``, and the matrices of ``nn.RNN``, ``nn.LSTM``,
 ``nn.GRU`` and their cells. What is left out and why:
-:func:`snt_core.methods.coverage.coverage`.
+:func:`snt_core.methods.models.coverage.coverage`.
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snt_core.methods.class_labels import PARTS, checked_labels, refuse_others, what_counts
-from snt_core.methods.feed import Feed, floats, leaves, moved
-from snt_core.methods.task import IGNORED, Task, checked_task
+from snt_core.methods.tasks.class_labels import PARTS, checked_labels, refuse_others, what_counts
+from snt_core.methods.tasks.feed import Feed, floats, leaves, moved
+from snt_core.methods.tasks.task import IGNORED, Task, checked_task
 
 Preprocess = Callable[[Tensor], Tensor]  # a chunk of images to what the model takes
 DICTS = (

@@ -23,7 +23,7 @@ from snt_core.methods.curvature.rise import loss_rises
 from snt_core.methods.curvature.scale_free import adaptive_sharpness
 from snt_core.methods.curvature.spectrum import hessian_trace, spectral_density
 from snt_core.methods.curvature.surface import loss_surface
-from snt_core.methods.task import Task
+from snt_core.methods.tasks.task import Task
 
 N = 12
 SINGLE = {"tolerance": 1e-8}

@@ -2,7 +2,7 @@
 
 ::
 
-    from snt_core.methods.observe import observe
+    from snt_core.methods.tasks.observe import observe
 
     observe(my_model, ["conv1", "fc"], images, lambda name, x: print(name, x.abs().max()))
 """
@@ -15,9 +15,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from snt_core.methods.objective import Inputs, Preprocess, changed
-from snt_core.methods.task import Task
-from snt_core.methods.wrapping import eval_copy, opened, unwrapped
+from snt_core.methods.models.wrapping import eval_copy, opened, unwrapped
+from snt_core.methods.tasks.objective import Inputs, Preprocess, changed
+from snt_core.methods.tasks.task import Task
 
 Capture = Literal["input", "output"]
 Range = tuple[float, float]

@@ -13,9 +13,9 @@ from typing import Any
 
 from torch import fx, nn
 
-from snt_core.methods.call_sites import Site, Trace, find
-from snt_core.methods.replacement import swap
-from snt_core.methods.retrace import Retraced, Untraceable
+from snt_core.methods.snt.call_sites import Site, Trace, find
+from snt_core.methods.snt.replacement import swap
+from snt_core.methods.snt.retrace import Retraced, Untraceable
 
 Rows = list[tuple[str, str]]
 POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)

@@ -11,9 +11,9 @@ from snt_core.methods.analysis.entropy import weight_entropy
 from snt_core.methods.analysis.weights import effective_rank, explained_variance
 from snt_core.methods.compress.levels import codes
 from snt_core.methods.compress.quantize import fake_quantize_weights, freeze, quantize_weights
-from snt_core.methods.compressible import output_axis, outputs_by_name, outputs_of
 from snt_core.methods.curvature.scale_free import filter_scale
 from snt_core.methods.curvature.surface import filter_direction, loss_surface
+from snt_core.methods.models.compressible import output_axis, outputs_by_name, outputs_of
 
 LAYERS = {
     "linear": lambda: nn.Linear(6, 4, bias=False),

@@ -2,7 +2,7 @@
 
 ::
 
-    from snt_core.methods.to_snt import to_snt
+    from snt_core.methods.snt.to_snt import to_snt
 
     net, report = to_snt(my_model, images[:2])
     print(report)  # what was replaced, what was moved, and what was left as it is
@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from snt_core.methods.call_sites import find
-from snt_core.methods.preactivation import Rows, move
-from snt_core.methods.replacement import Replacement, outputs
-from snt_core.methods.transform import SLOPE
-from snt_core.methods.wrapping import unwrapped
+from snt_core.methods.models.wrapping import unwrapped
+from snt_core.methods.snt.call_sites import find
+from snt_core.methods.snt.preactivation import Rows, move
+from snt_core.methods.snt.replacement import Replacement, outputs
+from snt_core.methods.snt.transform import SLOPE
 
 
 @dataclass(frozen=True)

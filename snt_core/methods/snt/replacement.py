@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from snt_core.methods.call_sites import GATES, KINDS, LEAKY, Site, Trace, kind_of
-from snt_core.methods.retrace import Retraced, Untraceable
-from snt_core.methods.transform import SNTActivation
+from snt_core.methods.snt.call_sites import GATES, KINDS, LEAKY, Site, Trace, kind_of
+from snt_core.methods.snt.retrace import Retraced, Untraceable
+from snt_core.methods.snt.transform import SNTActivation
 
 Places = list[tuple[nn.Module, str]]  # a module, and the name of a child there
 

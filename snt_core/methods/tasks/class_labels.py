@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snt_core.methods.task import IGNORED
+from snt_core.methods.tasks.task import IGNORED
 
 REGRESSION = "give task=Task(loss_fn=torch.nn.functional.mse_loss) for a regression"
 OTHERS = (

@@ -5,7 +5,7 @@ Weight and spectral normalisation (as parametrizations or as the older hooks), t
 parameters. What the layer multiplies with is this effective weight; folding keeps it and drops what
 computed it, so that the outputs in eval mode stay as they are::
 
-    from snt_core.methods.folding import plain
+    from snt_core.methods.models.folding import plain
 
     list(plain(my_model).state_dict())  # "0.weight" instead of "0.parametrizations.weight..."
 """
@@ -21,8 +21,8 @@ from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weig
 from torch.nn.utils.spectral_norm import SpectralNorm, SpectralNormLoadStateDictPreHook
 from torch.nn.utils.weight_norm import WeightNorm
 
-from snt_core.methods.compressible import Sites, sites, stored, weight_names
-from snt_core.methods.wrapping import copied, unwrapped
+from snt_core.methods.models.compressible import Sites, sites, stored, weight_names
+from snt_core.methods.models.wrapping import copied, unwrapped
 
 Hook = WeightNorm | SpectralNorm | prune.BasePruningMethod
 M = TypeVar("M", bound=nn.Module)

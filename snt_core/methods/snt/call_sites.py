@@ -2,7 +2,7 @@
 
 ::
 
-    from snt_core.methods.call_sites import find
+    from snt_core.methods.snt.call_sites import find
 
     for site in find(my_model.eval(), (images,)).sites:
         print(site.kind, site.channels, site.dim)
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from snt_core.methods.wrapping import unwrapped
+from snt_core.methods.models.wrapping import unwrapped
 
 # Eq. (1) without shifts is the same function
 LEAKY = {"ReLU", "LeakyReLU", "PReLU"}

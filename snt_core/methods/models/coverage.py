@@ -3,7 +3,7 @@
 ::
 
     from snt_core.methods.compress.prune import prune_magnitude
-    from snt_core.methods.coverage import coverage
+    from snt_core.methods.models.coverage import coverage
 
     print(coverage(my_model))  # a preflight, where nothing was done yet
     found = coverage(prune_magnitude(my_model, 0.5))
@@ -21,9 +21,16 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from snt_core.methods.compressible import LAYERS, sites, standardised, stored, weight_names, why_not
-from snt_core.methods.folding import hooks
-from snt_core.methods.wrapping import unwrapped
+from snt_core.methods.models.compressible import (
+    LAYERS,
+    sites,
+    standardised,
+    stored,
+    weight_names,
+    why_not,
+)
+from snt_core.methods.models.folding import hooks
+from snt_core.methods.models.wrapping import unwrapped
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 TABLES = (nn.Embedding, nn.EmbeddingBag)

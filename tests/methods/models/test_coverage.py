@@ -20,9 +20,9 @@ from snt_core.methods.compress.prune import (
 )
 from snt_core.methods.compress.pruner import MagnitudePruner
 from snt_core.methods.compress.quantize import fake_quantize_weights, freeze, quantize_weights
-from snt_core.methods.coverage import coverage
-from snt_core.methods.folding import plain
-from snt_core.methods.wrapping import copied
+from snt_core.methods.models.coverage import coverage
+from snt_core.methods.models.folding import plain
+from snt_core.methods.models.wrapping import copied
 
 
 class Tied(nn.Module):

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snt_core.common.vision import torchvision
-from snt_core.methods.to_snt import to_snt
-from snt_core.methods.transform import SNTActivation
+from snt_core.methods.snt.to_snt import to_snt
+from snt_core.methods.snt.transform import SNTActivation
 from snt_core.nets import build
 
 vision = torchvision().models

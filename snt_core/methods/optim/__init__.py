@@ -1,0 +1,1 @@
+"""SAM, an optimizer that looks for flat minima."""
