@@ -21,8 +21,8 @@ its groups). Half-precision weights are rounded in float32. Weights of convoluti
 attention and recurrent layers are quantized, first and last included (to ``edge_bits``, if given);
 biases, normalisation and embeddings are not (:func:`~snt_core.methods.models.coverage.coverage`
 lists all by name). Where a layer computes its weight, by weight normalisation say, the computed
-one is rounded. A weight that is tied, to an embedding say, is rounded wherever it is used. A quantized
-weight is kept as the floating-point number that its code stands for.
+one is rounded. A weight that is tied, to an embedding say, is rounded wherever it is used. A
+quantized weight is kept as the floating-point number that its code stands for.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,6 +46,11 @@ def perturbed(
         torch._foreach_add_(step, group)
         moved += [s if s.dtype == p.dtype else s.to(p.dtype) for s, p in zip(step, group)]
     return moved
+
+
+def with_gradient(group: dict[str, Any]) -> list[Tensor]:
+    """Return the parameters of an optimizer's group that have a gradient."""
+    return [p for p in group["params"] if p.grad is not None]
 
 
 def finite(params: list[Tensor]) -> bool:

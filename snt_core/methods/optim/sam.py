@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from snt_core.methods.optim.batch_statistics import Statistics
-from snt_core.methods.optim.perturbation import finite, perturbed
+from snt_core.methods.optim.perturbation import finite, perturbed, with_gradient
 from snt_core.methods.optim.sam_checks import (
     require_base,
     require_dense,
@@ -66,8 +66,7 @@ class SAM(Optimizer):
             first pass only; without it they change in both.
 
     Raises:
-        ValueError: one of these does not fit, or `base` calls its closure itself (LBFGS) or needs
-            sparse gradients.
+        ValueError: one of these does not fit, or `base` is LBFGS or needs sparse gradients.
     """
 
     # GradScaler then calls `step` whatever it found, with `grad_scale` and `found_inf` set here
@@ -168,7 +167,7 @@ class SAM(Optimizer):
     def first_step(self, zero_grad: bool = False) -> None:
         """Move the weights to `w + e(w)`, by the gradients that they have."""
         self._require_home()
-        groups = [(self._radius(group), _with_gradient(group)) for group in self.param_groups]
+        groups = [(self._radius(group), with_gradient(group)) for group in self.param_groups]
         params = [p for _, group in groups for p in group]
         require_dense(params)
         away = None
@@ -206,7 +205,7 @@ class SAM(Optimizer):
         self.restore()
         if not home.sound:  # as `first_step` has said
             return
-        params = [p for group in self.param_groups for p in _with_gradient(group)]
+        params = [p for group in self.param_groups for p in with_gradient(group)]
         require_dense(params)
         if self._overflowed(params):
             return
@@ -289,10 +288,6 @@ def _hold(params: list[Tensor], values: list[Tensor]) -> None:
     """Let each parameter hold other memory; nothing is copied."""
     for p, value in zip(params, values, strict=True):
         p.data = value
-
-
-def _with_gradient(group: dict[str, Any]) -> list[Tensor]:
-    return [p for p in group["params"] if p.grad is not None]
 
 
 def _may_look() -> bool:
