@@ -37,7 +37,6 @@ is no layer's input and stays float, as do layers that the images do not reach a
 
 from __future__ import annotations
 
-import copy
 from functools import partial
 from typing import Any, Literal
 
@@ -57,7 +56,7 @@ from snt_core.methods.compress.ranges import (
 )
 from snt_core.methods.objective import Preprocess
 from snt_core.methods.task import Task
-from snt_core.methods.wrapping import unwrapped
+from snt_core.methods.wrapping import copied, unwrapped
 
 Observer = Literal["minmax", "percentile", "mse"]
 
@@ -100,7 +99,7 @@ def calibrate(
     ranges = extremes(model, data, **chunks)
     if observer != "minmax":
         counts = histograms(model, data, ranges, **chunks)
-    model = copy.deepcopy(model)
+    model = copied(model)
     for name, ends in ranges.items():
         if observer == "percentile":
             ends = quantiles(counts[name], ends, percentile / 100)
@@ -276,9 +275,12 @@ def attach(layer: nn.Module, quantizer: nn.Module) -> None:
     if hasattr(layer, "act_quantizer"):
         raise ValueError(f"a {type(layer).__name__} of the model quantizes its input already")
     layer.act_quantizer = quantizer.to(next(layer.parameters()).device)
-    layer.register_forward_pre_hook(quantize_input)
+    layer.register_forward_pre_hook(quantize_input, with_kwargs=True)
 
 
-def quantize_input(layer: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+def quantize_input(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
     """Quantize a layer's input: the pre-hook, of module level so that copies of a model keep it."""
-    return layer.act_quantizer(args[0]), *args[1:]
+    if args:
+        return (layer.act_quantizer(args[0]), *args[1:]), kwargs
+    first = next(iter(kwargs))  # of a call layer(input=x)
+    return args, {**kwargs, first: layer.act_quantizer(kwargs[first])}
