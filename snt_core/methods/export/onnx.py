@@ -77,7 +77,7 @@ def onnx_model(
     model: nn.Module, example: Tensor | tuple[Tensor, ...], *, dynamic_batch: bool = True
 ) -> Any:
     """Return the ``onnx.ModelProto`` of :func:`export_onnx`."""
-    required("onnx", "onnxscript")
+    onnx, _ = required("onnx", "onnxscript")
     args = example if isinstance(example, tuple) else (example,)
     shapes = None
     if dynamic_batch:
@@ -95,7 +95,8 @@ def onnx_model(
             program: Any = torch.onnx.export(
                 ready, args, dynamo=True, dynamic_shapes=shapes, opset_version=OPSET, verbose=False
             )
-        made = program.model_proto
+        made = _bare(fold_norms(program.model_proto))
+        onnx.checker.check_model(made)
     except Exception as error:  # of many kinds, which the exporter's do not have in common
         cause: BaseException = error
         while cause.__cause__ is not None:
@@ -105,7 +106,7 @@ def onnx_model(
         raise ValueError(f"the model cannot be exported to ONNX: {said[:300]}{hint}") from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
-    return _bare(fold_norms(made))
+    return made
 
 
 def _bare(model: Any) -> Any:
