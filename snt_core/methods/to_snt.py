@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ from snt_core.methods.call_sites import find
 from snt_core.methods.preactivation import Rows, move
 from snt_core.methods.replacement import Replacement, outputs
 from snt_core.methods.transform import SLOPE
-from snt_core.methods.wrapping import unwrapped
+from snt_core.methods.wrapping import copied, unwrapped
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ def to_snt(
             "or a tuple of its arguments"
         )
     origin = unwrapped(model)
-    net = copy.deepcopy(origin).eval()
+    net = copied(origin).eval()
     pairs = zip(net.modules(), origin.modules(), strict=True)
     modes = {module: before.training for module, before in pairs}
     try:

@@ -17,7 +17,6 @@ all, and nothing in a file is executed.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Iterator
@@ -34,7 +33,8 @@ from snt_core.methods.compress.quantize import FakeQuantize
 from snt_core.methods.compress.weight_codes import WeightCodes, keep_codes
 from snt_core.methods.export.encoding import as_json, decode, encode, from_json
 from snt_core.methods.export.quantizers import attach_all, check_values, described
-from snt_core.methods.wrapping import unwrapped
+from snt_core.methods.folding import plain
+from snt_core.methods.wrapping import copied, unwrapped
 
 KEY = "snt_packed"  # of the file's metadata
 VERSION = 1
@@ -95,17 +95,20 @@ def load_packed(file: str | Path, model: nn.Module) -> nn.Module:
     its own, and nothing is calibrated.
 
     Args:
-        model: of the same architecture and dtype, compressed or not; it is left as it was.
+        model: of the same architecture and dtype, compressed or not; it is left as it was. Where
+            compression ended a weight or spectral normalisation, the copy has plain weights too.
 
     Raises:
         ValueError: the file is missing, damaged, not of :func:`save_packed`, or of another model.
     """
-    model = copy.deepcopy(unwrapped(model))
+    model = copied(unwrapped(model))
     _check_savable(model)
     about, tensors = _read(Path(file))
     try:
         attach_all(model, about["quantizers"])
         values, codes = _decoded(about, tensors)
+        if set(values) != set(model.state_dict()):
+            model = plain(model)  # compression ends the normalisation of weights
         _fill(model, values)
         check_values(model)
     except ValueError as error:
