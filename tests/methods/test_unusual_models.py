@@ -5,11 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import snt_core as snt
 
@@ -118,3 +120,40 @@ def test_an_onnx_graph_that_no_engine_would_load_is_refused(tmp_path: Path) -> N
     with pytest.raises(ValueError, match=r"cannot be exported to ONNX: [^\n]+$"):
         snt.export_onnx(Bag(), words, tmp_path / "bag.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_example_with_gradients_is_exported_and_a_dict_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    size = snt.export_onnx(nn.Linear(3, 2), torch.randn(4, 3, requires_grad=True), tmp_path / "a")
+    assert size > 0
+    with pytest.raises(ValueError, match="example holds a dict"):
+        snt.export_onnx(nn.Linear(3, 2), {"x": torch.randn(4, 3)}, tmp_path / "b")
+
+
+class Called(nn.Module):
+    """A net of two layers with any function between them."""
+
+    def __init__(self, between: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last, self.between = nn.Linear(6, 8), nn.Linear(8, 5), between
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.between(self.first, x))
+
+
+ROWS = (torch.randn(4, 6, generator=torch.Generator().manual_seed(0)), torch.arange(4))
+
+
+def test_checkpoints_are_served_or_refused() -> None:
+    plain = snt.lambda_max(Called(lambda first, x: first(x).tanh()), ROWS).value
+
+    def kept(reentrant: bool) -> Any:
+        return lambda first, x: checkpoint(
+            lambda z: first(z).tanh(), x.requires_grad_(), use_reentrant=reentrant
+        )
+
+    data = (ROWS[0].clone(), ROWS[1])
+    assert snt.lambda_max(Called(kept(False)), data).value == pytest.approx(plain, rel=1e-5)
+    with pytest.raises(ValueError, match="give use_reentrant=False"):
+        snt.lambda_max(Called(kept(True)), data)

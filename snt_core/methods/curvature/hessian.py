@@ -232,7 +232,7 @@ def _checked_slope(loss: Loss, params: Params, direction: Params) -> tuple[Tenso
     through it to the parameters, and takes its second derivative for zero.
     """
     value, along = _reverse_slope(loss, params, direction)
-    seen, found = set(), [along.grad_fn]
+    seen, found = set(), [value.grad_fn, along.grad_fn]
     while found:
         node = found.pop()
         if node is not None and node not in seen:
@@ -240,6 +240,11 @@ def _checked_slope(loss: Loss, params: Params, direction: Params) -> tuple[Tenso
             if node.name().endswith("::Error"):
                 raise RuntimeError(
                     "a function can be differentiated only once (once_differentiable)"
+                )
+            if node.name() == "CheckpointFunctionBackward":
+                raise ValueError(
+                    "derivatives miss the weights inside torch.utils.checkpoint with "
+                    "use_reentrant=True: give use_reentrant=False"
                 )
             found += [child for child, _ in node.next_functions]
     return value, along

@@ -63,8 +63,8 @@ def export_onnx(
 
     Raises:
         ImportError: onnx or onnxscript is missing.
-        ValueError: the model is not in float32, or cannot be exported; the first line of the
-            exporter's reason is told.
+        ValueError: the example is no tensor, the model is not in float32, or it cannot be exported;
+            the first line of the exporter's reason is told.
         OSError: the file cannot be written.
     """
     required("onnx", "onnxscript")
@@ -79,6 +79,13 @@ def onnx_model(
     """Return the ``onnx.ModelProto`` of :func:`export_onnx`."""
     onnx, _ = required("onnx", "onnxscript")
     args = example if isinstance(example, tuple) else (example,)
+    for a in args:
+        if not isinstance(a, Tensor):
+            raise ValueError(
+                f"example holds a {type(a).__name__}; it must be a tensor that the model takes, or "
+                "a tuple of tensors: wrap a model that takes something else in a module"
+            )
+    args = tuple(a.detach() for a in args)  # the exporter fails on what has gradients
     shapes = None
     if dynamic_batch:
         batch = torch.export.Dim("batch")
