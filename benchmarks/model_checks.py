@@ -320,12 +320,14 @@ def eight_bits(case: Case) -> str:
             require(named, f"coverage is silent on the input of '{name}'")
 
     def keep(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            seen[name] = max(seen.get(name, 0), len(args[0].unique()))
+        def hook(module: nn.Module, args: Any, named: dict[str, Any], output: Any) -> None:
+            seen[name] = max(seen.get(name, 0), len([*args, *named.values()][0].unique()))
 
         return hook
 
-    handles = [modules[n].register_forward_hook(keep(n)) for n in found.quantized_inputs]
+    handles = [
+        modules[n].register_forward_hook(keep(n), with_kwargs=True) for n in found.quantized_inputs
+    ]
     after = case.says(small)
     for handle in handles:
         handle.remove()

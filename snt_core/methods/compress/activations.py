@@ -282,9 +282,12 @@ def attach(layer: nn.Module, quantizer: nn.Module) -> None:
     if hasattr(layer, "act_quantizer"):
         raise ValueError(f"a {type(layer).__name__} of the model quantizes its input already")
     layer.act_quantizer = quantizer.to(next(layer.parameters()).device)
-    layer.register_forward_pre_hook(quantize_input)
+    layer.register_forward_pre_hook(quantize_input, with_kwargs=True)
 
 
-def quantize_input(layer: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+def quantize_input(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
     """Quantize a layer's input: the pre-hook, of module level so that copies of a model keep it."""
-    return layer.act_quantizer(args[0]), *args[1:]
+    if args:
+        return (layer.act_quantizer(args[0]), *args[1:]), kwargs
+    first = next(iter(kwargs))  # of a call layer(input=x)
+    return args, {**kwargs, first: layer.act_quantizer(kwargs[first])}

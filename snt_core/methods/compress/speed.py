@@ -15,7 +15,6 @@ Times are those of this machine at this moment, in the number format of the surr
 
 from __future__ import annotations
 
-import copy
 import statistics
 import time
 from bisect import bisect_left
@@ -24,6 +23,8 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from snt_core.methods.models.wrapping import copied
 
 Setting = TypeVar("Setting")
 
@@ -45,7 +46,7 @@ def speedup(model: nn.Module, compressed: nn.Module, images: Tensor, *, repeats:
     """
     if repeats < 1:
         raise ValueError(f"repeats {repeats} must be at least 1")
-    plain, fast = copy.deepcopy(model).eval(), copy.deepcopy(compressed).eval()
+    plain, fast = copied(model).eval(), copied(compressed).eval()
     pairs = [(_seconds(plain, images), _seconds(fast, images)) for _ in range(repeats + 1)]
     return statistics.median(slow / quick for slow, quick in pairs[1:])  # the first warms up
 

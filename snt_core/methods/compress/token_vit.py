@@ -22,7 +22,6 @@ gradient checkpointing, until it is set again.
 
 from __future__ import annotations
 
-import copy
 import sys
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -40,7 +39,7 @@ from snt_core.methods.compress.token_blocks import (
     PruneBlock,
     refuse_maps,
 )
-from snt_core.methods.models.wrapping import unwrapped
+from snt_core.methods.models.wrapping import copied, unwrapped
 
 MAPS = ("forward_intermediates", "get_intermediate_layers")
 
@@ -137,10 +136,10 @@ def _known(model: nn.Module) -> _Vit:
     # a model of a library that is not imported cannot be given
     if "torchvision" in sys.modules and isinstance(model, torchvision().models.VisionTransformer):
         _require_torchvisions(model)
-        seen: Any = copy.deepcopy(model)
+        seen: Any = copied(model)
         return _Vit(seen, seen.encoder, "layers", TORCHVISION, 1, True)
     _require_timms(model)
-    vit: Any = copy.deepcopy(model)
+    vit: Any = copied(model)
     return _Vit(vit, vit, "blocks", TIMM, vit.num_prefix_tokens, vit.cls_token is not None)
 
 

@@ -92,6 +92,22 @@ class _Smooth(TorchFunctionMode):
         return SUBSTITUTES.get(func, func)(*args, **(kwargs or {}))
 
 
+class WrongSecond(TorchFunctionMode):
+    """Notes in ``met`` whether a function was called whose second derivative torch has wrong."""
+
+    met = False
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        self.met |= func is torch._weight_norm
+        return func(*args, **(kwargs or {}))
+
+
 def _hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     return F.relu6(input + 3) / 6
 
@@ -104,10 +120,19 @@ def _cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = No
     return torch.linalg.vector_norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), ord=p, dim=-1)
 
 
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    """Return v at the length g; torch's own has a wrong second derivative (as of torch 2.13)."""
+    others = [axis for axis in range(v.ndim) if dim == -1 or axis != dim % v.ndim]
+    if not others:  # a vector along its only axis
+        return v * (g / v.abs())
+    return v * (g / torch.linalg.vector_norm(v, dim=others, keepdim=dim != -1))
+
+
 SUBSTITUTES: dict[Callable[..., Any], Callable[..., Any]] = {
     F.hardsigmoid: _hardsigmoid,
     F.hardswish: _hardswish,
     torch._C._nn.hardsigmoid: _hardsigmoid,
     torch._C._nn.hardswish: _hardswish,
     torch.cdist: _cdist,
+    torch._weight_norm: _weight_norm,
 }

@@ -9,9 +9,10 @@ ways are compared on two images, and double backward serves where they differ; o
 is no slower.
 
 What has no second derivative in torch (hardsigmoid, fused attention, cuDNN's recurrent layers, our
-own one-pass kernels) is computed by operators that have one; anything else is named. A model in
-half precision is computed in float32, and one of several formats in the widest: the Hessian is that
-at the same weights, without the rounding of what stands between them.
+own one-pass kernels), or a wrong one (weight normalisation in torch 2.13), is computed by operators
+that have one; anything else is named. A model in half precision is computed in float32, and one of
+several formats in the widest: the Hessian is that at the same weights, without the rounding of what
+stands between them.
 
 In bfloat16 weights and activations are rounded and sums are not. BatchNorm with running statistics
 is then a part of the convolution before it, where both stand in one ``nn.Sequential``: the rounded
@@ -34,6 +35,7 @@ from snt_core.fast.fold import fold_with
 from snt_core.methods.curvature.exact import (
     Params,
     Passes,
+    WrongSecond,
     call_with,
     exact_copy,
     with_second_derivatives,
@@ -166,11 +168,14 @@ class Hessian:
         def probe(slope: Slope) -> list[Tensor]:
             return [self._product(f, batch, vector, slope)[1] for f in probes]
 
+        exact: list[Tensor] | None = None
         try:
-            exact = probe(_checked_slope)
+            with WrongSecond() as wrong:
+                exact = probe(_checked_slope)
         except RuntimeError as first:
             if not any(words in str(first) for words in WITHOUT_DERIVATIVE):
                 raise
+        if exact is None or wrong.met:
             self.replaced = with_second_derivatives
             try:
                 exact = probe(_checked_slope)
@@ -224,7 +229,7 @@ def _checked_slope(loss: Loss, params: Params, direction: Params) -> tuple[Tenso
     through it to the parameters, and takes its second derivative for zero.
     """
     value, along = _reverse_slope(loss, params, direction)
-    seen, found = set(), [along.grad_fn]
+    seen, found = set(), [value.grad_fn, along.grad_fn]
     while found:
         node = found.pop()
         if node is not None and node not in seen:
@@ -232,6 +237,11 @@ def _checked_slope(loss: Loss, params: Params, direction: Params) -> tuple[Tenso
             if node.name().endswith("::Error"):
                 raise RuntimeError(
                     "a function can be differentiated only once (once_differentiable)"
+                )
+            if node.name() == "CheckpointFunctionBackward":
+                raise ValueError(
+                    "derivatives miss the weights inside torch.utils.checkpoint with "
+                    "use_reentrant=True: give use_reentrant=False"
                 )
             found += [child for child, _ in node.next_functions]
     return value, along

@@ -65,8 +65,8 @@ def export_onnx(
 
     Raises:
         ImportError: onnx or onnxscript is missing.
-        ValueError: the model is not in float32, or cannot be exported; the first line of the
-            exporter's reason is told.
+        ValueError: the example is no tensor, the model is not in float32, or it cannot be exported;
+            the first line of the exporter's reason is told.
         OSError: the file cannot be written.
     """
     required("onnx", "onnxscript")
@@ -79,8 +79,15 @@ def onnx_model(
     model: nn.Module, example: Tensor | tuple[Tensor, ...], *, dynamic_batch: bool = True
 ) -> Any:
     """Return the ``onnx.ModelProto`` of :func:`export_onnx`."""
-    required("onnx", "onnxscript")
+    onnx, _ = required("onnx", "onnxscript")
     args = example if isinstance(example, tuple) else (example,)
+    for a in args:
+        if not isinstance(a, Tensor):
+            raise ValueError(
+                f"example holds a {type(a).__name__}; it must be a tensor that the model takes, or "
+                "a tuple of tensors: wrap a model that takes something else in a module"
+            )
+    args = tuple(a.detach() for a in args)  # the exporter fails on what has gradients
     shapes = None
     if dynamic_batch:
         batch = torch.export.Dim("batch")
@@ -97,7 +104,8 @@ def onnx_model(
             program: Any = torch.onnx.export(
                 ready, args, dynamo=True, dynamic_shapes=shapes, opset_version=OPSET, verbose=False
             )
-        made = program.model_proto
+        made = _bare(fold_norms(program.model_proto))
+        onnx.checker.check_model(made)
     except Exception as error:  # of many kinds, which the exporter's do not have in common
         cause: BaseException = error
         while cause.__cause__ is not None:
@@ -107,7 +115,7 @@ def onnx_model(
         raise ValueError(f"the model cannot be exported to ONNX: {said[:300]}{hint}") from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
-    return _bare(fold_norms(made))
+    return made
 
 
 def _bare(model: Any) -> Any:

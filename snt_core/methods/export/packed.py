@@ -33,6 +33,7 @@ from snt_core.methods.compress.weight_codes import WeightCodes, keep_codes
 from snt_core.methods.export.encoding import as_json, decode, encode, from_json
 from snt_core.methods.export.extra import required
 from snt_core.methods.export.quantizers import attach_all, check_values, described
+from snt_core.methods.models.folding import plain
 from snt_core.methods.models.wrapping import copied, unwrapped
 
 KEY = "snt_packed"  # of the file's metadata
@@ -97,7 +98,8 @@ def load_packed(file: str | Path, model: nn.Module) -> nn.Module:
     its own, and nothing is calibrated.
 
     Args:
-        model: of the same architecture and dtype, compressed or not; it is left as it was.
+        model: of the same architecture and dtype, compressed or not; it is left as it was. Where
+            compression ended a weight or spectral normalisation, the copy has plain weights too.
 
     Raises:
         ImportError: as :func:`save_packed`.
@@ -109,6 +111,8 @@ def load_packed(file: str | Path, model: nn.Module) -> nn.Module:
     try:
         attach_all(model, about["quantizers"])
         values, codes = _decoded(about, tensors)
+        if set(values) != set(model.state_dict()):
+            model = plain(model)  # compression ends the normalisation of weights
         _fill(model, values)
         check_values(model)
     except ValueError as error:

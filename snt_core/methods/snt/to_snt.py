@@ -10,14 +10,13 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from snt_core.methods.models.wrapping import unwrapped
+from snt_core.methods.models.wrapping import copied, unwrapped
 from snt_core.methods.snt.call_sites import find
 from snt_core.methods.snt.preactivation import Rows, move
 from snt_core.methods.snt.replacement import Replacement, outputs
@@ -127,7 +126,7 @@ def to_snt(
             "or a tuple of its arguments"
         )
     origin = unwrapped(model)
-    net = copy.deepcopy(origin).eval()
+    net = copied(origin).eval()
     pairs = zip(net.modules(), origin.modules(), strict=True)
     modes = {module: before.training for module, before in pairs}
     try:
