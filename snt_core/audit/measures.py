@@ -23,12 +23,12 @@ def planned(scene: Scene, look: FirstLook, lose: float) -> list[Measure]:
     if can:
         every += [_quantized(scene, 8, 0, True), _quantized(scene, 4, 0, True)]
         every += [_pruned(scene, 0.5), _quantized(scene, 8, 8, True, "minmax"), _packed(scene)]
+        every += [_quantized(scene, bits, 0, False) for bits in (4, 8)]
     if curved:
         every += [insights.largest_eigenvalue(scene, normalised=n) for n in (False, True)]
         every += [insights.trace(scene), insights.density(scene)]
     if can:
-        every += [_quantized(scene, 4, 0, False), insights.outliers(scene)]
-        every += [_quantized(scene, 8, 0, False), *_layers(scene, "W4"), _mix(scene, lose)]
+        every += [insights.outliers(scene), *_layers(scene, "W4"), _mix(scene, lose)]
         every += [_pruned(scene, s) for s in SPARSITIES[1:]]
     if look.is_vit:
         every += [_tokens(scene, "merge", r) for r in (4, 8, 16)]

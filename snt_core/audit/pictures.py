@@ -165,7 +165,10 @@ def tensors(found: Listing, transform: Callable[[Any], Any]) -> Tensor:
 
     images: list[Tensor] = []
     for name in found.files:
-        image = picture.read(found.folder / name)
+        try:
+            image = picture.read(found.folder / name)
+        except UserError as error:
+            raise UserError(f"{error}; mend that file, or move it out of the folder") from error
         try:
             made = transform(image)
         except Exception as error:  # whatever a user's own transform does
