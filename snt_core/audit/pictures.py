@@ -117,7 +117,8 @@ def _meaning(found: Listing, outputs: int) -> tuple[dict[str, int], str]:
     if len(names) == outputs:
         return {name: i for i, name in enumerate(names)}, "folders in the order of their names"
     raise UserError(
-        f"--data has {len(names)} class folders ({', '.join(names[:3])}...) and the net {outputs} "
+        f"--data has {len(names)} class folder{'s' * (len(names) > 1)} "
+        f"({', '.join(names[:3])}{', ...' * (len(names) > 3)}) and the net {outputs} "
         f"classes; name the folders by class index, or list all classes in {written}, one a line"
     )
 
