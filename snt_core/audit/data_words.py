@@ -46,11 +46,13 @@ class Data:
     @property
     def digest(self) -> str:
         """SHA-256 of the tensors."""
+        import torch
+
         digest = hashlib.sha256()
         for one in tensors_in(self.raw or (self.inputs, self.targets)):
             plain = one.detach().cpu().contiguous()
             digest.update(f"{tuple(plain.shape)} {plain.dtype}\n".encode())
-            digest.update(plain.numpy().tobytes())
+            digest.update(plain.flatten().view(torch.uint8).numpy().tobytes())  # bfloat16 too
         return digest.hexdigest()
 
 

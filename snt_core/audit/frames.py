@@ -236,6 +236,6 @@ def _mix_told(audit: Audit, unit: str) -> list[str]:
     held = "it held" if mix["kept"] else f"it did not hold ({mix['lost']:.1f} were lost)"
     return [
         f"The cheapest mix that loses at most {asked} has {mix['four']} of {mix['of']} layers at 4 "
-        f"bits and the others at 8, {mix['bits']:.2f} bits a weight; on the {mix['n']} samples "
-        f"that it was not chosen on {held}."
+        f"bits and the others at 8, {mix['bits']:.2f} bits a weight; on the {mix['n']} "
+        f"sample{'s' * (mix['n'] != 1)} that it was not chosen on {held}."
     ]

@@ -23,18 +23,18 @@ def planned(scene: Scene, look: FirstLook, lose: float) -> list[Measure]:
     if can:
         every += [_quantized(scene, 8, 0, True), _quantized(scene, 4, 0, True)]
         every += [_pruned(scene, 0.5), _quantized(scene, 8, 8, True, "minmax"), _packed(scene)]
+        every += [_quantized(scene, bits, 0, False) for bits in (4, 8)]
     if curved:
         every += [insights.largest_eigenvalue(scene, normalised=n) for n in (False, True)]
         every += [insights.trace(scene), insights.density(scene)]
     if can:
-        every += [_quantized(scene, 4, 0, False), insights.outliers(scene)]
-        every += [_quantized(scene, 8, 0, False), *_layers(scene, "W4"), _mix(scene, lose)]
+        every += [insights.outliers(scene), *_layers(scene, "W4"), _mix(scene, lose)]
         every += [_pruned(scene, s) for s in SPARSITIES[1:]]
     if look.is_vit:
         every += [_tokens(scene, "merge", r) for r in (4, 8, 16)]
         every += [_tokens(scene, "prune", k) for k in (0.9, 0.7, 0.5)]
     if can:
-        every += [_latency(scene), insights.entropies(scene)]
+        every += [_latency(scene), _integers(scene), insights.entropies(scene)]
         rules = [(o, c) for o in ("percentile", "mse", "minmax") for c in (True, False)]
         every += [_quantized(scene, 8, 8, c, o) for o, c in rules if (o, c) != ("minmax", True)]
         every += [*_layers(scene, "50 %"), insights.ranks(scene)]
@@ -159,23 +159,29 @@ EXPORT = 12.0  # seconds that two models take to become ONNX, whatever their siz
 
 
 def _latency(scene: Scene) -> Measure:
-    takes_tensors = not hasattr(scene.task, "forward") or scene.task.forward is None
-
     def run(scene: Scene, found: Found) -> tuple[Rows, int]:
-        rows: Rows = [
+        return [
             {"batch": n, "engine": "torch", "milliseconds": 1000 * _median_seconds(scene, n)}
             for n in sorted({count_of(scene.chunks(k)[0]) for k in (1, min(8, len(scene.inputs)))})
-        ]
+        ], 0
+
+    return Measure("latency", {}, "milliseconds of a forward pass", 80 * scene.sizes.forward, run)
+
+
+def _integers(scene: Scene) -> Measure:
+    takes_tensors = getattr(scene.task, "forward", None) is None
+
+    def run(scene: Scene, found: Found) -> tuple[Rows, int]:
         if not takes_tensors:
             why = "the task calls the net in a way of its own, which engines do not know"
-            return [*rows, {"why": why}], 0
+            return [{"why": why}], 0
         try:
-            return [*rows, calls.latency(scene, 1)], 0
+            return [calls.latency(scene, 1)], 0
         except ValueError as error:
-            return [*rows, {"why": str(error)}], 0
+            return [{"why": str(error)}], 0
 
-    cost = 110 * scene.sizes.forward + EXPORT * takes_tensors + 1e-7 * scene.weights
-    title = "milliseconds of a forward pass, float and W8A8"
+    cost = 30 * scene.sizes.forward + EXPORT * takes_tensors + 1e-7 * scene.weights
+    title = "milliseconds of a forward pass in W8A8"
     return Measure("latency", {"engines": True}, title, cost, run)
 
 

@@ -117,7 +117,8 @@ def _meaning(found: Listing, outputs: int) -> tuple[dict[str, int], str]:
     if len(names) == outputs:
         return {name: i for i, name in enumerate(names)}, "folders in the order of their names"
     raise UserError(
-        f"--data has {len(names)} class folders ({', '.join(names[:3])}...) and the net {outputs} "
+        f"--data has {len(names)} class folder{'s' * (len(names) > 1)} "
+        f"({', '.join(names[:3])}{', ...' * (len(names) > 3)}) and the net {outputs} "
         f"classes; name the folders by class index, or list all classes in {written}, one a line"
     )
 
@@ -165,7 +166,10 @@ def tensors(found: Listing, transform: Callable[[Any], Any]) -> Tensor:
 
     images: list[Tensor] = []
     for name in found.files:
-        image = picture.read(found.folder / name)
+        try:
+            image = picture.read(found.folder / name)
+        except UserError as error:
+            raise UserError(f"{error}; mend that file, or move it out of the folder") from error
         try:
             made = transform(image)
         except Exception as error:  # whatever a user's own transform does

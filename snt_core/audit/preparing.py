@@ -9,6 +9,7 @@ from snt_core.audit import data_words, first_look, target, user_files
 from snt_core.audit.first_look import FirstLook
 from snt_core.audit.scene import BATCH, Scene
 from snt_core.common.errors import UserError
+from snt_core.methods.tasks.task import Task
 from snt_core.runs.kinds.brought import BroughtSpec
 
 
@@ -139,13 +140,11 @@ def _task(words: str) -> Any:
     if not words:
         return None
     found = user_files.named("--task", words).made()
-    if not callable(getattr(found, "loss_fn", None)) and not callable(
-        getattr(found, "forward", None)
-    ):
+    if not isinstance(found, Task):
         raise UserError(
             f"--task {words} is a {type(found).__name__}; give a Task(loss_fn=...) of snt_core"
         )
-    return found
+    return None if found == Task() else found  # which is what is done without a task
 
 
 def _as_taken(inputs: Any, model: Any) -> Any:

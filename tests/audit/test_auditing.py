@@ -211,13 +211,13 @@ def test_a_killed_audit_goes_on(tmp_path, monkeypatch, no_engine):
 
     monkeypatch.setattr(calls, "pruned", dies)
     with pytest.raises(KeyboardInterrupt):
-        audit(EXAMPLE, place, budget_of("20m"))
+        audit(EXAMPLE, place, budget_of("5m"))
     there = len(place.records())
     assert there > 15
     monkeypatch.setattr(calls, "pruned", real)
     made = []
     monkeypatch.setattr(Store, "put", spied(Store.put, made))
-    whole = audit(EXAMPLE, place, budget_of("20m"))
+    whole = audit(EXAMPLE, place, budget_of("5m"))
     assert len(made) == len(whole.plan) + 1 - there
 
 
@@ -234,7 +234,7 @@ def test_a_measurement_that_fails_takes_no_other_with_it(tmp_path, monkeypatch, 
         raise ValueError("not this one")
 
     monkeypatch.setattr(calls, "pruned", fails)
-    found = audit(EXAMPLE, store_of(Store(tmp_path)), budget_of("15m"))
+    found = audit(EXAMPLE, store_of(Store(tmp_path)), budget_of("4m"))
     assert "not this one" in found.left_out["50% pruned"]
     assert "float" in found.found
     assert "trace probes=5" in found.found
@@ -272,8 +272,8 @@ def test_bytes_are_those_of_the_files_that_a_user_would_save(done, tmp_path):
 
 def test_integers_are_said_to_be_measured_only_where_they_are(done, scene, monkeypatch):
     pytest.importorskip("onnxruntime")
-    *plain, row = done.found["latency engines=True"]
-    assert [one["batch"] for one in plain] == [1, 8]
+    assert [one["batch"] for one in done.found["latency"]] == [1, 8]
+    (row,) = done.found["latency engines=True"]
     assert row["engine"].startswith("onnxruntime")
     assert row["kind"] == "measured"
     assert 0 < row["integer_products"] <= row["products"]
@@ -294,7 +294,9 @@ def test_integers_are_said_to_be_measured_only_where_they_are(done, scene, monke
 
 
 def test_curvature_comes_before_what_can_be_missed(done):
-    """The largest eigenvalue both ways, trace and spectrum are among the first ten."""
-    first = [one.name for one in done.plan[:10]]
+    """The largest eigenvalue both ways, trace and spectrum precede the many single layers."""
+    names = [one.name for one in done.plan]
+    first = names[: names.index("layer")]
+    assert len(first) <= 13
     assert first.count("lambda_max") == 2
     assert {"trace", "density"} <= set(first)
