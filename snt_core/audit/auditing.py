@@ -105,6 +105,7 @@ def audit(
         parent=net, measure="sizes", settings=settings_of(budget=budget.seconds, lose=asked.lose)
     )
     sizes = Sizes(**carried_out(sizing).metrics["rows"][0])
+    look = first_look.as_begun(look, sizes)
     scene = labelled(replace(scene, sizes=sizes))
     plan = measures.planned(scene, look, asked.lose)
     by_spec = {_spec(net, one, sizes): one for one in plan}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,6 +18,9 @@ from snt_core.common.errors import UserError
 
 FEW = 2  # samples that are timed
 QUICK = 4.0  # seconds
+PROBE = 24  # forward passes of a sample that trying a product takes: four for each of FEW + 4
+MUCH = 0.1  # of the budget
+NO_TIME = "no time"
 # of the budget: each evaluation, all layers alone, a Hessian product; two thirds of it in all,
 # since other work on the machine makes measurements slower than the first look found them
 SHARES = {"evaluate": 0.009, "layer": 0.16, "product": 0.004}
@@ -100,8 +104,11 @@ def classes_of(output: Any) -> int:
     )
 
 
-def look(scene: Scene) -> FirstLook:
-    """Return what is known at once. Nothing is left changed."""
+def look(scene: Scene, budget: float = math.inf) -> FirstLook:
+    """Return what is known at once. Nothing is left changed.
+
+    Where a single Hessian product would take much of the `budget` seconds, none is tried.
+    """
     touched, untouched = calls.coverage(scene.model)
     total = sum(row["weights"] for row in touched + untouched)
     output = _first_answer(scene)
@@ -112,7 +119,12 @@ def look(scene: Scene) -> FirstLook:
         )
     elif isinstance(output, Tensor) and not output.isfinite().all():
         unsupported["compression"] = "the float net answers with values that are not finite"
-    why, product = _curvature(scene)
+    expected = PROBE * _seconds(lambda: _first_answer(scene), 1)
+    if expected > MUCH * budget:
+        why = f"{NO_TIME}: a Hessian product takes about {expected:.0f} s; give a larger --budget"
+        product = 0.0
+    else:
+        why, product = _curvature(scene)
     if why:
         unsupported["curvature"] = why
     is_vit, why_not = _tokens(scene)
@@ -203,6 +215,22 @@ def sized(scene: Scene, budget: float, look: FirstLook) -> Sizes:
         curve=fits(SHARES["product"] * budget, product, 4, 256) if product else 1,
         calibrate=fits(SHARES["evaluate"] * budget / 3, forward, 16, 128),
     )
+
+
+def as_begun(look: FirstLook, sizes: Sizes) -> FirstLook:
+    """Return the look as it was when an audit began, which `sizes` knows.
+
+    Whether there is time for a Hessian product hangs on what else the machine does; what was
+    decided first stays, so that an audit that goes on has the same measurements.
+    """
+    rest = {key: why for key, why in look.unsupported.items() if key != "curvature"}
+    why = look.unsupported.get("curvature", "")
+    if sizes.product and why.startswith(NO_TIME):
+        return replace(look, unsupported=rest)
+    if not sizes.product and not why:
+        told = f"{NO_TIME}: a Hessian product took too long when this audit began; give another"
+        return replace(look, unsupported={**rest, "curvature": f"{told} --budget"})
+    return look
 
 
 def _seconds(call: Callable[[], Any], repeats: int) -> float:

@@ -71,7 +71,7 @@ def prepare(asked: Asked, seconds: float) -> Prepared:
     if data.targets is None:
         notes += ("No labels: agreement with the float net's own answers stands for accuracy.",)
         scene = replace(scene, targets=answers(scene, first_look.FEW))  # for the look
-    look = first_look.look(scene)
+    look = first_look.look(scene, seconds)
     code = network.code + (user_files.named("--task", asked.task).digest if asked.task else "")
     net = BroughtSpec(
         data=f"samples-{data.digest}", model=network.words, weights=network.weights, code=code

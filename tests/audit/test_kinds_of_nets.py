@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from snt_core.audit import layerwise, measures
+from snt_core.audit import first_look, layerwise, measures
 from snt_core.audit.preparing import Asked, prepare
 from snt_core.methods.compress.quantize import quantize_weights
 from snt_core.methods.models import folding
@@ -143,3 +143,26 @@ def test_a_standardised_weight_is_not_said_to_stay_pruned(look):
     assert layerwise.one_layer(scene, "0", "W4")[0]["loss"] > 0
     with pytest.raises(ValueError, match="weight '0' is standardised by StdConv2d"):
         layerwise.one_layer(scene, "0", "50 %")
+
+
+def test_no_product_is_tried_that_would_take_much_of_the_budget(look, monkeypatch):
+    scene, _ = look("gru")
+
+    def never(*args):
+        raise AssertionError
+
+    monkeypatch.setattr(first_look.calls, "product", never)
+    found = first_look.look(scene, 1e-6)
+    assert "no time" in found.unsupported["curvature"]
+    assert "larger --budget" in found.unsupported["curvature"]
+    assert "compression" not in found.unsupported
+
+
+def test_an_audit_that_goes_on_keeps_the_measurements_that_it_began_with(look):
+    scene, quick = look("gru")
+    slow = first_look.look(scene, 1e-6)
+    began = {one: first_look.sized(scene, 60, found) for one, found in zip("qs", (quick, slow))}
+    assert first_look.as_begun(quick, began["q"]) == quick
+    assert "curvature" not in first_look.as_begun(slow, began["q"]).unsupported
+    assert "no time" in first_look.as_begun(quick, began["s"]).unsupported["curvature"]
+    assert first_look.as_begun(slow, began["s"]) == slow
