@@ -207,7 +207,7 @@ def lambda_max(case: Case) -> str:
 
 def in_krylov_space(product: Callable[[Tensor], Tensor], v: Tensor, steps: int) -> float:
     """The largest eigenvalue on the space of v, Hv, ..., by Gram-Schmidt and one dense matrix."""
-    basis, images = [v / v.norm()], []
+    basis, images = [(v.double() / v.double().norm()).float()], []
     for _ in range(steps):
         images.append(product(basis[-1]))
         rest = images[-1].double()

@@ -157,3 +157,18 @@ def test_checkpoints_are_served_or_refused() -> None:
     assert snt.lambda_max(Called(kept(False)), data).value == pytest.approx(plain, rel=1e-5)
     with pytest.raises(ValueError, match="give use_reentrant=False"):
         snt.lambda_max(Called(kept(True)), data)
+
+
+def test_chance_does_not_pass_for_sharpness() -> None:
+    """Dropout that is on in eval mode too gives another loss in each pass."""
+    net = Called(lambda first, x: F.dropout(first(x), 0.5, training=True))
+    with pytest.raises(ValueError, match="two passes over the data gave the losses"):
+        snt.adaptive_sharpness(net, ROWS)
+    with pytest.raises(ValueError, match="two passes over the data gave the losses"):
+        snt.loss_rises(net, {"half": snt.prune_magnitude(net, 0.5)}, ROWS)
+
+
+def test_a_scripted_net_has_no_sharpness_that_is_known() -> None:
+    net = torch.jit.script(nn.Sequential(nn.Linear(6, 5)))
+    with pytest.raises(ValueError, match="a gradient in no parameter"):
+        snt.adaptive_sharpness(net, ROWS)

@@ -103,7 +103,7 @@ class Hessian:
             raise ValueError(f"vector of shape {tuple(vector.shape)}, expected ({self.size},)")
         total = self.objective.total
         loss, product = self.like.new_zeros(()), self.like.new_zeros(self.size)
-        exact = loss.double()  # of both, this one decides whether two passes agree
+        exact = loss.clone().double()  # of both, this one decides whether two passes agree
         for batch, weight in self.objective.batches(self.like.device):
             part, row = self._product(_share(self.objective, batch, weight), batch, vector)
             loss += part / total

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snt_core.methods.curvature.exact import Passes, exact_copy
+from snt_core.methods.curvature.exact import exact_copy
 from snt_core.methods.curvature.hessian import Hessian
 from snt_core.methods.tasks.objective import Objective, Preprocess
 from snt_core.methods.tasks.task import Task
@@ -91,8 +91,7 @@ def loss_rises(
     objective = Objective(data, task, batch_size=batch_size, preprocess=preprocess)
     hessian = Hessian(model, objective)
     before = _loss(model, objective, backward=True)
-    passes = Passes(hessian.like.dtype)
-    passes.compare(before)
+    hessian.passes.compare(before)  # its product must be of the same function
     params = dict(model.named_parameters())
     gradient = torch.cat([_gradient(params[name]) for name in names]).double()
     found = {}

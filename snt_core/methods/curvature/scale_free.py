@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snt_core.methods.curvature.exact import exact_copy
+from snt_core.methods.curvature.exact import Passes, exact_copy
 from snt_core.methods.models.compressible import FIRST_AXIS, outputs_by_name
 from snt_core.methods.models.wrapping import unwrapped
 from snt_core.methods.tasks.objective import Objective, Preprocess
@@ -76,7 +76,8 @@ def adaptive_sharpness(
         batch_size: images in a chunk; changes memory and speed only.
 
     Raises:
-        ValueError: no image, ``rho`` not above 0, or a loss that is not finite.
+        ValueError: no image, ``rho`` not above 0, a loss that is not finite or changes from pass to
+            pass, or a model whose copy has no gradient (a scripted one).
     """
     if not 0 < rho < math.inf:
         raise ValueError(f"rho {rho} must be above 0 and finite")
@@ -99,9 +100,14 @@ def adaptive_sharpness(
                 total += float(part.detach())
         return total
 
+    passes = Passes(like.dtype)
     before = loss(backward=True)
+    passes.compare(before)
+    passes.compare(loss(backward=False))  # else chance would pass for sharpness
+    pairs = [(p, p.grad) for p in params if p.grad is not None]
+    if not pairs:
+        raise ValueError("the loss has a gradient in no parameter of the (copied) model")
     with torch.no_grad():
-        pairs = [(p, p.grad) for p in params if p.grad is not None]
         length = torch.stack([(p.abs() * g).norm() for p, g in pairs]).norm()
         for p, g in pairs:
             p.add_(rho * p.square() * g / length.clamp_min(torch.finfo(length.dtype).tiny))
