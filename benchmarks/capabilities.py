@@ -2,7 +2,7 @@
 
 A task is a class: `right` is the answer of an independent computation, every other function the
 code that a user of that library writes for it. What came out, and how many lines it took, is
-printed and written to `results/capabilities.json`, which the page "Peers" shows. A library that is
+printed and written to `capabilities.json`, which the page "Peers" shows. A library that is
 not named in a task has nothing for it. The peers: `pip install "snt-core[peers]"`.
 """
 
@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import snt_core as snt
-from benchmarks.measure import RESULTS, machine
+from benchmarks.measure import machine
 from snt_core.common.checks import one_of
 from snt_core.common.errors import UserError
 from snt_core.common.files import atomic_write
@@ -458,7 +458,7 @@ def main(names: list[str]) -> None:
     if not names:
         versions = {library: importlib.metadata.version(p) for library, p in PACKAGES.items()}
         body = {"machine": machine(), "versions": versions, "rows": rows}
-        target = RESULTS / "capabilities.json"
+        target = Path(__file__).with_name("capabilities.json")
         atomic_write(target, (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode())
         print(f"-> {target}")
 

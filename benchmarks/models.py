@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import snt_core as snt
-from benchmarks.measure import RESULTS, machine
+from benchmarks.measure import machine
 from benchmarks.model_checks import CELLS, Case, Missing, Wrong, live
 from snt_core.common.checks import one_of
 from snt_core.common.errors import UserError
@@ -30,6 +31,7 @@ from snt_core.common.files import atomic_write
 from snt_core.common.vision import torchvision
 
 Data = tuple[Tensor, Tensor]
+FILE = Path(__file__).with_name("models.json")  # results/ is for rows of ours beside a peer's
 PACKAGES = ("torch", "timm", "torchvision", "onnx", "onnxruntime")
 
 
@@ -162,18 +164,18 @@ def main(names: list[str]) -> int:
         rows.append(measured(name))
         written = keep(rows[-1])
     Console(width=200).print(table(written))
+    print(f"-> {FILE}")
     bad = {"silent", "traceback"}
     return int(any(cell["is"] in bad for row in rows for cell in row["cells"].values()))
 
 
 def keep(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """Write a row to `results/models.json`, and return all that are there."""
-    target = RESULTS / "models.json"
-    done = {r["net"]: r for r in json.loads(target.read_text())["rows"]} if target.exists() else {}
+    """Write a row to `benchmarks/models.json`, and return all that are there."""
+    done = {r["net"]: r for r in json.loads(FILE.read_text())["rows"]} if FILE.exists() else {}
     done[row["net"]] = row
     rows = [done[name] for name in NETS if name in done]
     body = {"machine": machine(), "versions": versions(), "rows": rows}
-    atomic_write(target, (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode())
+    atomic_write(FILE, (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode())
     return rows
 
 

@@ -7,10 +7,11 @@ import json
 import pytest
 
 from benchmarks import capabilities
-from benchmarks.measure import RESULTS
 from snt_core.book import comparison
 from snt_core.common.errors import UserError
+from snt_core.common.files import PROJECT
 
+HOME = PROJECT / "benchmarks"
 NUMBERS = ("Eigenvalue", "IgnoredLabels", "Regression", "Attention")
 WORDS = ("Pruning", "BatchStatistics", "BrokenStep", "Tokens", "Architecture")
 
@@ -42,14 +43,14 @@ def test_an_error_is_an_answer_in_one_line():
 
 
 def test_the_page_shows_every_task_with_its_command():
-    shown = comparison.tasks(RESULTS)
+    shown = comparison.tasks(HOME)
     assert list(shown["command"]) == [
         f"python -m benchmarks.capabilities {name}" for name in capabilities.TASKS
     ]
-    body = json.loads((RESULTS / "capabilities.json").read_text())
+    body = json.loads((HOME / "capabilities.json").read_text())
     assert [row["right"] for row in body["rows"]] == list(shown["right"])
     assert "-" in set(shown["here"])  # what only a peer can do is told too
-    assert "snt_core 0" in comparison.versions(RESULTS)
+    assert "snt_core 0" in comparison.versions(HOME)
 
 
 def test_without_results_the_page_says_what_to_run(tmp_path):
