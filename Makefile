@@ -119,7 +119,7 @@ audit:
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed and none runs from PATH" >&2; exit 2; }
 	@$(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/pip install -q --disable-pip-version-check pip-audit==2.10.1 2>$(AUDIT)/log \
 		|| { echo "pip-audit cannot be installed here ($(AUDIT)/log says why), so nothing was audited."; exit; }; \
-	$(AUDIT)/bin/python -m tests.audit
+	$(AUDIT)/bin/python -m tests.vulnerabilities
 
 # Each Python that is here: the tree copied, installed as a reader would, one chapter executed.
 VERSIONS ?= 3.11 3.12 3.13

@@ -7,7 +7,6 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.methods.test_task import dense
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -17,6 +16,7 @@ from snt_core.methods.curvature.lanczos import Bound, lanczos
 from snt_core.methods.curvature.spectrum import hessian_trace
 from snt_core.methods.snt.transform import SNTActivation
 from snt_core.methods.tasks.task import Task
+from tests.methods.tasks.test_task import dense
 
 MEAN = Task(loss_fn=lambda output, target: output.mean())
 NOTHING = (torch.zeros(2, 1), torch.zeros(2, 1))

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests import audit
+from tests import vulnerabilities
 from tests.test_publishing import JOBS, commands, triggers
 
 # stands for pip-audit: what it prints about the old release, and its exit code for the lock
@@ -31,8 +31,8 @@ def test_what_is_found_is_an_error_and_no_answer_is_told(
     monkeypatch, capsys, said, code, ends, says
 ):
     stand_in = (sys.executable, "-c", STAND_IN.format(said=said, code=code))
-    monkeypatch.setattr(audit, "PIP_AUDIT", stand_in)
-    assert audit.main() == ends
+    monkeypatch.setattr(vulnerabilities, "PIP_AUDIT", stand_in)
+    assert vulnerabilities.main() == ends
     out = capsys.readouterr().out
     assert out.startswith(says)
     assert len(out.splitlines()) == bool(says)
@@ -40,5 +40,5 @@ def test_what_is_found_is_an_error_and_no_answer_is_told(
 
 def test_the_lock_is_audited_weekly_and_when_it_changes():
     assert set(triggers("audit")) == {"schedule", "push", "pull_request"}
-    assert triggers("audit")["push"]["paths"] == [audit.LOCK.name]
+    assert triggers("audit")["push"]["paths"] == [vulnerabilities.LOCK.name]
     assert commands(JOBS["audit/audit"]) == ["make audit"]
