@@ -14,7 +14,7 @@ OURS = "snt_core"
 
 
 def tasks(folder: Path) -> pd.DataFrame:
-    """Return a row for each task: right answer, ours, the peers', and the command that shows it.
+    """Return a row for each task: its name for the command, right answer, ours, and the peers'.
 
     A number in brackets counts the lines of code that a user writes, imports included. "-" stands
     for a library that has nothing for the task. `folder` holds `capabilities.json`.
@@ -22,21 +22,36 @@ def tasks(folder: Path) -> pd.DataFrame:
     Raises:
         UserError: it does not.
     """
+    rows = _read(folder, "capabilities")["rows"]
     return pd.DataFrame(
         {
             "task": row["asks"],
+            "NAME": row["task"],
             "right": row["right"],
             "here": _told(row["libraries"].get(OURS)),
             "peers": _peers(row["libraries"]),
-            "command": f"python -m benchmarks.capabilities {row['task']}",
         }
-        for row in _read(folder)["rows"]
+        for row in rows
+    )
+
+
+def nets(folder: Path) -> pd.DataFrame:
+    """Return a row for each net and a column for each method: works, refused, or n/a.
+
+    `folder` holds `models.json`, as `python -m benchmarks.models` writes it.
+
+    Raises:
+        UserError: it does not.
+    """
+    return pd.DataFrame(
+        {"net": row["net"], **{name: cell["is"] for name, cell in row["cells"].items()}}
+        for row in _read(folder, "models")["rows"]
     )
 
 
 def versions(folder: Path) -> str:
     """Return in a sentence which versions were compared, and on what."""
-    body = _read(folder)
+    body = _read(folder, "capabilities")
     named = ", ".join(f"{name} {number}" for name, number in body["versions"].items())
     return f"Compared: {named}; on {body['machine']}."
 
@@ -50,8 +65,8 @@ def _told(found: dict[str, Any] | None) -> str:
     return "-" if found is None else f"[{found['lines']}] {found['says']}"
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    file = folder / "capabilities.json"
+def _read(folder: Path, name: str) -> dict[str, Any]:
+    file = folder / f"{name}.json"
     if not file.is_file():
-        raise UserError(f"there is no {file}; run 'python -m benchmarks.capabilities'")
+        raise UserError(f"there is no {file}; run 'python -m benchmarks.{name}'")
     return dict(read_json(file))

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from benchmarks import capabilities
+from benchmarks import capabilities, model_checks, models
 from snt_core.book import comparison
 from snt_core.common.errors import UserError
 from snt_core.common.files import PROJECT
@@ -44,9 +44,7 @@ def test_an_error_is_an_answer_in_one_line():
 
 def test_the_page_shows_every_task_with_its_command():
     shown = comparison.tasks(HOME)
-    assert list(shown["command"]) == [
-        f"python -m benchmarks.capabilities {name}" for name in capabilities.TASKS
-    ]
+    assert list(shown["NAME"]) == list(capabilities.TASKS)
     body = json.loads((HOME / "capabilities.json").read_text())
     assert [row["right"] for row in body["rows"]] == list(shown["right"])
     assert "-" in set(shown["here"])  # what only a peer can do is told too
@@ -56,3 +54,13 @@ def test_the_page_shows_every_task_with_its_command():
 def test_without_results_the_page_says_what_to_run(tmp_path):
     with pytest.raises(UserError, match=r"python -m benchmarks\.capabilities"):
         comparison.tasks(tmp_path)
+    with pytest.raises(UserError, match=r"python -m benchmarks\.models"):
+        comparison.nets(tmp_path)
+
+
+def test_every_method_was_tried_on_every_net():
+    shown = comparison.nets(HOME)
+    assert list(shown["net"]) == list(models.NETS)
+    assert list(shown.columns[1:]) == list(model_checks.CELLS)
+    told = set(shown.drop(columns="net").to_numpy().ravel())
+    assert told <= {"works", "refused", "n/a"}
