@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -84,7 +84,6 @@ def audit(
     for note in prepared.notes:
         say(note)
     engine = _engine(scene.device)
-    records: dict[str, Record] = {}
     found: dict[str, list[dict[str, Any]]] = {}
 
     def perform(spec: AuditSpec, progress: Any) -> tuple[list[dict[str, Any]], int]:
@@ -111,31 +110,10 @@ def audit(
     by_spec = {_spec(net, one, sizes): one for one in plan}
     todo = [spec for spec in by_spec if store.get(spec) is None]
     say(_announcement(look, plan, [by_spec[spec] for spec in todo], budget))
-    left_out = {f"{what}": why for what, why in look.unsupported.items()}
+    left_out = dict(look.unsupported)
     least, most = (share * budget.seconds for share in RESERVE)
     within = Budget(budget.seconds, budget.end - min(max(reserve, least), most))
-    pace = _Pace()
-    with within.kept():
-        for spec, measure in by_spec.items():
-            known = store.get(spec)
-            if known is None:
-                if pace.seconds(measure) > within.left:
-                    left_out[measure.title] = _no_time(pace.seconds(measure), within.left)
-                    continue
-                before = time.monotonic()
-                try:
-                    known = carried_out(spec)
-                except Exception as error:  # one that fails takes no other with it
-                    left_out[measure.title] = in_words(error)
-                    continue
-                pace.took(measure, time.monotonic() - before)
-            if known.status != "done":
-                left_out[measure.title] = "it gave numbers that are not finite"
-                continue
-            records[measure.key], found[measure.key] = known, known.metrics["rows"]
-    for measure in plan:
-        if measure.key not in found:
-            left_out.setdefault(measure.title, _no_time(pace.seconds(measure), 0))
+    records = _measured(by_spec, store, carried_out, within, found, left_out)
     return Audit(
         asked=asked,
         net=net,
@@ -152,6 +130,46 @@ def audit(
         outputs=scene.classes,
         seconds=time.monotonic() - start,
     )
+
+
+def _measured(
+    plan: Mapping[AuditSpec, Measure],
+    store: Store,
+    carry_out: Callable[[AuditSpec], Record],
+    within: Budget,
+    found: dict[str, list[dict[str, Any]]],
+    left_out: dict[str, str],
+) -> dict[str, Record]:
+    """Return the records of what is there or fits, by `Measure.key`; the rest goes to `left_out`.
+
+    Rows go to `found` one by one, since later measurements read those of earlier ones.
+    """
+    pace = _Pace()
+    records: dict[str, Record] = {}
+    with within.kept():
+        for spec, measure in plan.items():
+            known = store.get(spec)
+            if known is None:
+                needed = pace.seconds(measure)
+                if needed > within.left:
+                    left_out[measure.title] = _no_time(needed, within.left)
+                    continue
+                before = time.monotonic()
+                try:
+                    known = carry_out(spec)
+                except Exception as error:  # one that fails takes no other with it
+                    left_out[measure.title] = in_words(error)
+                    continue
+                pace.took(measure, time.monotonic() - before)
+            if known.status != "done":
+                left_out[measure.title] = "it gave numbers that are not finite"
+                continue
+            records[measure.key], found[measure.key] = known, known.metrics["rows"]
+    # the budget may have ended the loop
+    for measure in plan.values():
+        if measure.key not in records:
+            left_out.setdefault(measure.title, _no_time(pace.seconds(measure), 0))
+    return records
 
 
 def _prepared(asked: Asked, budget: Budget) -> Prepared:

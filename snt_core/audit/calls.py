@@ -93,11 +93,10 @@ def rounded(model: nn.Module, name: str, bits: int) -> Tensor:
 
 def thinned(weight: Tensor, sparsity: float) -> Tensor:
     """Return a weight without its smallest entries."""
-    flat = weight.detach().abs().flatten()
-    gone = flat.topk(round(sparsity * len(flat)), largest=False, sorted=False).indices
-    kept = torch.ones_like(flat)
-    kept[gone] = 0
-    return weight.detach() * kept.view_as(weight)
+    from snt_core.methods.compress.magnitude import smallest
+
+    ((kept,),) = smallest([weight], [sparsity])
+    return weight.detach() * kept
 
 
 def check_prunable(scene: Scene, name: str) -> None:

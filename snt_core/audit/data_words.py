@@ -114,24 +114,10 @@ def _of_file(source: Named, words: str) -> Data:
         raise UserError(
             f"{source.words} gives a {type(made).__name__}; give batches, or a DataLoader"
         )
-    inputs: list[Tensor] = []
-    targets: list[Tensor] = []
-
-    def read_all() -> int:
-        count = 0
-        for batch in batches:
-            one, target = _parts(batch, source.words)
-            inputs.append(one)
-            if target is not None:
-                targets.append(target)
-            count += len(one)
-            if count >= MOST:
-                break
-        return count
-
-    count = user_files.blaming(source.file, read_all)
-    if not count:
-        raise UserError(f"{source.words} gives no batch; a generator that was used up, perhaps")
+    read = _batches(source, (_parts(batch, source.words) for batch in batches))
+    inputs = [one for one, _ in read]
+    targets = [target for _, target in read if target is not None]
+    count = sum(map(len, inputs))
     if targets and len(targets) != len(inputs):
         raise UserError(f"{source.words} gives targets in some batches and none in others")
     try:
@@ -154,22 +140,31 @@ def batches_of(source: Named, words: str) -> Data:
     single = isinstance(made, (torch.Tensor, Mapping)) or (
         isinstance(made, tuple) and all(map(_is_tensor, made))
     )
-    found: list[Any] = []
+    found = _batches(source, [made] if single else made)
+    count = sum(map(count_of, found))
+    nothing = torch.zeros(count, 0)
+    return Data(words, nothing, nothing, tuple(found), how="as the task takes them")
 
-    def read_all() -> int:
-        count = 0
-        for batch in [made] if single else made:
+
+def _batches(source: Named, batches: Iterable[Any]) -> list[Any]:
+    """Return the batches of a user's file until there are `MOST` samples. UserError: there is none.
+
+    What the file raises while it makes them is told with its line.
+    """
+
+    def read_all() -> list[Any]:
+        found, count = [], 0
+        for batch in batches:
             found.append(batch)
             count += count_of(batch)
             if count >= MOST:
                 break
-        return count
+        return found
 
-    count = user_files.blaming(source.file, read_all)
-    if not count:
+    found: list[Any] = user_files.blaming(source.file, read_all)
+    if not sum(map(count_of, found)):
         raise UserError(f"{source.words} gives no batch; a generator that was used up, perhaps")
-    nothing = torch.zeros(count, 0)
-    return Data(words, nothing, nothing, tuple(found), how="as the task takes them")
+    return found
 
 
 def _is_tensor(value: object) -> bool:
