@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from snt_core.audit import pictures, user_files
 from snt_core.audit.pictures import Listing
-from snt_core.audit.scene import count_of, tensors_in
+from snt_core.audit.scene import count_of
 from snt_core.audit.target import Network
 from snt_core.audit.user_files import Named
 from snt_core.common.errors import UserError
@@ -48,8 +48,10 @@ class Data:
         """SHA-256 of the tensors."""
         import torch
 
+        from snt_core.methods.tasks.feed import leaves
+
         digest = hashlib.sha256()
-        for one in tensors_in(self.raw or (self.inputs, self.targets)):
+        for one in leaves(self.raw or (self.inputs, self.targets)):
             plain = one.detach().cpu().contiguous()
             digest.update(f"{tuple(plain.shape)} {plain.dtype}\n".encode())
             digest.update(plain.flatten().view(torch.uint8).numpy().tobytes())  # bfloat16 too

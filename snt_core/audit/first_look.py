@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from snt_core.audit import calls
-from snt_core.audit.scene import Scene, Sizes, answer, moved, score, tensors_in
+from snt_core.audit.scene import Scene, Sizes, answer, score
 from snt_core.audit.user_files import in_a_line
 from snt_core.common.errors import UserError
+from snt_core.methods.tasks.feed import leaves, moved
 
 FEW = 2  # samples that are timed
 QUICK = 4.0  # seconds
@@ -147,7 +148,8 @@ def look(scene: Scene, budget: float = math.inf) -> FirstLook:
 def _first_answer(scene: Scene) -> Any:
     """Return what the net gives for the first sample, or the first batch that a task takes."""
     with torch.no_grad():
-        return answer(scene.model, scene.task, moved(scene.chunks(1)[0], scene.device))
+        batch = moved(scene.chunks(1)[0], torch.device(scene.device))
+        return answer(scene.model, scene.task, batch)
 
 
 def _curvature(scene: Scene) -> tuple[str, float]:
@@ -191,7 +193,7 @@ def _memory(scene: Scene, parameters: int) -> int:
     finally:
         for hook in hooks:
             hook.remove()
-    held = list(tensors_in(scene.raw or scene.inputs))
+    held = leaves(scene.raw or scene.inputs)
     samples = sum(one.numel() * one.element_size() for one in held)
     return int(samples + 4 * parameters * (4 + 24) + 8 * 4 * activations)
 

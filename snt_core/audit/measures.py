@@ -10,7 +10,8 @@ import torch
 from snt_core.audit import calls, insights, layerwise
 from snt_core.audit.first_look import FirstLook
 from snt_core.audit.measure import Found, Measure, Rows
-from snt_core.audit.scene import Scene, answer, count_of, moved, score
+from snt_core.audit.scene import Scene, answer, count_of, score
+from snt_core.methods.tasks.feed import moved
 
 SPARSITIES = (0.5, 0.7, 0.3, 0.9, 0.8, 0.6)
 
@@ -186,7 +187,7 @@ def _integers(scene: Scene) -> Measure:
 
 
 def _median_seconds(scene: Scene, n: int) -> float:
-    batch = moved(scene.chunks(n)[0], scene.device)
+    batch = moved(scene.chunks(n)[0], torch.device(scene.device))
     seconds = []
     with torch.no_grad():
         for _ in range(8):

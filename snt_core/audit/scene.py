@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snt_core.methods.models import folding
+from snt_core.methods.tasks.objective import Objective
 
 BATCH = 32
 
@@ -102,22 +102,21 @@ class Scene:
 
 def score(model: nn.Module, scene: Scene, n: int, first: int = 0) -> Score:
     """Return how well `model` does in eval mode on samples of the scene."""
-    total, count, right = 0.0, 0.0, []
+    objective = Objective(scene.chunks(n, first), scene.task)
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    total, right = 0.0, []
     model.eval()
     with torch.no_grad():
-        for chunk in scene.chunks(n, first):
-            batch = moved(chunk, scene.device)
-            output = answer(model, scene.task, batch)
-            loss = loss_of(scene.task, output, batch)
-            amount = weight_of(scene.task, batch)
-            total += float(loss) * amount
-            count += amount
+        for batch, weight in objective.batches(torch.device(scene.device)):
+            output = objective.output(model, batch, dtype)
+            total += float(objective.exact_loss(output, batch, weight))
             if scene.classes:
                 right.append((output.argmax(1) == batch[1]).cpu())
+    mean = total / objective.total
     if not right:
-        return Score(total / count, None, "")
+        return Score(mean, None, "")
     bits = torch.cat(right)
-    return Score(total / count, 100 * float(bits.double().mean()), packed(bits))
+    return Score(mean, 100 * float(bits.double().mean()), packed(bits))
 
 
 def answer(model: nn.Module, task: Any, batch: Any) -> Any:
@@ -127,47 +126,12 @@ def answer(model: nn.Module, task: Any, batch: Any) -> Any:
     return model(batch if isinstance(batch, Tensor) else batch[0])
 
 
-def loss_of(task: Any, output: Any, batch: Any) -> Tensor:
-    """Return the mean loss of a batch: the task's, or the cross-entropy in nats."""
-    target = getattr(task, "target", None)
-    wanted = target(batch) if target else batch[1]
-    loss = getattr(task, "loss_fn", None)
-    found: Tensor = loss(output, wanted) if loss else F.cross_entropy(output.double(), wanted)
-    return found
-
-
-def weight_of(task: Any, batch: Any) -> float:
-    """Return how much a batch counts in the mean: its samples, unless the task says otherwise."""
-    weight = getattr(task, "weight", None)
-    return float(weight(batch)) if weight else float(count_of(batch))
-
-
 def count_of(batch: Any) -> int:
     """Return the samples of a batch: the length of the first tensor in it."""
     if isinstance(batch, Tensor):
         return len(batch) if batch.ndim else 1
     parts = batch.values() if isinstance(batch, Mapping) else batch
     return next(count_of(one) for one in parts if isinstance(one, (Tensor, Mapping, list, tuple)))
-
-
-def moved(batch: Any, device: str) -> Any:
-    """Return a batch with its tensors on a device, however it is nested."""
-    if isinstance(batch, Tensor):
-        return batch.to(device)
-    if isinstance(batch, Mapping):
-        return {name: moved(one, device) for name, one in batch.items()}
-    if isinstance(batch, (list, tuple)) and not hasattr(batch, "_fields"):
-        return type(batch)(moved(one, device) for one in batch)
-    return batch
-
-
-def tensors_in(batch: Any) -> Iterator[Tensor]:
-    """Yield the tensors of a batch, in its order."""
-    if isinstance(batch, Tensor):
-        yield batch
-    elif isinstance(batch, (Mapping, list, tuple)):
-        for one in batch.values() if isinstance(batch, Mapping) else batch:
-            yield from tensors_in(one)
 
 
 def packed(bits: Tensor) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import pytest
 import torch
 
@@ -18,10 +16,7 @@ from snt_core.runs.store import Store
 FILE = """
 import torch
 from torch import nn
-try:
-    from snt_core.methods.tasks.task import Task
-except ImportError:
-    from types import SimpleNamespace as Task
+from snt_core import Task
 
 class Regressor(nn.Module):
     def __init__(self):
@@ -42,6 +37,24 @@ task = Task(
     target=lambda batch: batch["wanted"],
     weight=lambda batch: len(batch["numbers"]),
 )
+"""
+
+IGNORING = """
+import torch
+from torch import nn
+from snt_core import Task
+
+def net():
+    torch.manual_seed(0)
+    return nn.Linear(6, 3)
+
+def loader():
+    g = torch.Generator().manual_seed(1)
+    x, y = torch.randn(12, 6, generator=g), torch.arange(12) % 3
+    y[:5] = -100
+    return [(x[:6], y[:6]), (x[6:], y[6:])]
+
+task = Task(loss_fn=nn.CrossEntropyLoss())
 """
 
 
@@ -71,9 +84,19 @@ def test_without_classes_the_loss_says_what_is_lost(asked, tmp_path):
     assert "loss rose by (%)" in table
     assert "mean loss" in frames.findings(done)[0]
     assert {"W8, a scale for each channel", "50% pruned"} <= set(table.setting)
-    if importlib.util.find_spec("snt_core.methods.tasks.task"):
-        assert done.left_out.keys() == {"tokens"}
-        assert len(frames.curvature(done)) == 3
+    assert done.left_out.keys() == {"tokens"}
+    assert len(frames.curvature(done)) == 3
+
+
+def test_labels_that_do_not_count_weigh_nothing(tmp_path):
+    """Of batches that hold different numbers of them, as everywhere in the methods."""
+    path = tmp_path / "mine.py"
+    path.write_text(IGNORING)
+    asked = Asked(target=f"{path}:net", data=f"{path}:loader", task=f"{path}:task")
+    scene = prepare(asked, 60).scene
+    x, y = (torch.cat(parts) for parts in zip(*scene.raw, strict=True))
+    expected = torch.nn.functional.cross_entropy(scene.model(x), y)
+    assert score(scene.model, scene, 12).loss == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_a_folder_has_no_batches_for_a_task(asked, tmp_path):
