@@ -6,9 +6,7 @@
     from snt_core.methods.export.latency import latency
 
     small = quantize_static(my_model, images, weight_bits=8, act_bits=8, per_channel=True)
-    print(latency(my_model, small, images[:1]))
-    # onnxruntime 1.20.0, 1 thread, batch 1: float 9.1 ms, quantized 4.2 ms, 2.2 times as fast;
-    # measured, 20 of 21 products in integers; 44,700,000 bytes of float, 11,200,000 quantized
+    print(latency(my_model, small, images[:1]))  # engine, threads, medians; measured or simulated
 
 A model of this package computes with floats that stand for integers. Its own time says nothing of
 integers, and is called simulated here. Measured is what an engine does that multiplies integers:
