@@ -115,7 +115,6 @@ class Bag(nn.Module):
 
 
 def test_an_onnx_graph_that_no_engine_would_load_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("onnxscript")
     words = torch.randint(20, (4, 6))
     with pytest.raises(ValueError, match=r"cannot be exported to ONNX: [^\n]+$"):
         snt.export_onnx(Bag(), words, tmp_path / "bag.onnx")
@@ -123,7 +122,6 @@ def test_an_onnx_graph_that_no_engine_would_load_is_refused(tmp_path: Path) -> N
 
 
 def test_an_example_with_gradients_is_exported_and_a_dict_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("onnxscript")
     size = snt.export_onnx(nn.Linear(3, 2), torch.randn(4, 3, requires_grad=True), tmp_path / "a")
     assert size > 0
     with pytest.raises(ValueError, match="example holds a dict"):

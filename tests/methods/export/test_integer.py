@@ -109,8 +109,6 @@ def test_torch_measures_integers_and_calls_the_rest_simulated():
 
 
 def test_onnxruntime_measures_what_it_merged():
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(name)
     model = net()
     eight = latency(model, quantize_static(model, X, weight_bits=8, act_bits=8), X, repeats=3)
     assert eight.kind == "measured"

@@ -7,6 +7,8 @@ import copy
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,10 +19,6 @@ from snt_core.methods.compress.prune import prune_magnitude
 from snt_core.methods.compress.quantize import codes, fake_quantize_weights, quantize_weights
 from snt_core.methods.compress.weight_codes import keep_codes
 from snt_core.methods.export.onnx import export_onnx, onnx_model
-
-onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxscript")
-ort = pytest.importorskip("onnxruntime")
 
 X, OTHER = (torch.randn(16, 3, 10, 10, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
 
