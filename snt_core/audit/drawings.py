@@ -29,11 +29,16 @@ def costs(scores: pd.DataFrame) -> Figure:
     if measure == LOST:
         ends = (frame[measure] - frame["95 % from"], frame["to"] - frame[measure])
         ax.errorbar(frame[measure], at, xerr=ends, fmt="none", ecolor="0.2", lw=1, capsize=2)
-    ax.set_yticks(at, labels=list(frame.setting), fontsize=8)
+    ax.set_yticks(at, labels=[_brief(name) for name in frame.setting], fontsize=8)
     ax.axvline(0, color="0.2", lw=0.8)
     ax.set_xlabel("points of top-1 lost" if measure == LOST else "percent by which the loss rose")
     told = ", ".join(f"{row.setting} {row[measure]:.1f}" for _, row in frame.iloc[::-1].iterrows())
     return described(figure, f"A bar for each setting, as long as what it loses: {told}.")
+
+
+def _brief(setting: str) -> str:
+    """Return a setting in few words, since a phone's figure is narrow."""
+    return setting.replace(", a scale for each ", " per ").replace(", ranges by ", ", ")
 
 
 @or_absent
