@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +14,7 @@ from snt_core.audit import calls
 from snt_core.audit.scene import Scene, Sizes, answer, score
 from snt_core.audit.user_files import in_a_line
 from snt_core.common.errors import UserError
+from snt_core.common.timing import seconds_of
 from snt_core.methods.tasks.feed import leaves, moved
 
 FEW = 2  # samples that are timed
@@ -120,7 +120,8 @@ def look(scene: Scene, budget: float = math.inf) -> FirstLook:
         )
     elif isinstance(output, Tensor) and not output.isfinite().all():
         unsupported["compression"] = "the float net answers with values that are not finite"
-    expected = PROBE * _seconds(lambda: _first_answer(scene), 1)
+    device = torch.device(scene.device)
+    expected = PROBE * seconds_of(lambda: _first_answer(scene), device)
     if expected > MUCH * budget:
         why = f"{NO_TIME}: a Hessian product takes about {expected:.0f} s; give a larger --budget"
         product = 0.0
@@ -158,10 +159,11 @@ def _curvature(scene: Scene) -> tuple[str, float]:
     Each call compares two ways of differentiating on two samples first, so that it takes the time
     of `FEW` + 4 samples. The first prepares what later ones find ready: a quick one is repeated.
     """
+    device = torch.device(scene.device)
     try:
-        seconds = _seconds(lambda: calls.product(scene, FEW), 1)
+        seconds = seconds_of(lambda: calls.product(scene, FEW), device)
         if seconds < QUICK:
-            seconds = min(seconds, _seconds(lambda: calls.product(scene, FEW), 1))
+            seconds = min(seconds, seconds_of(lambda: calls.product(scene, FEW), device))
     except Exception as error:  # an operation without a second derivative, or a net that is odd
         return in_a_line(error), 0.0
     return "", seconds / (FEW + 4)
@@ -201,7 +203,9 @@ def _memory(scene: Scene, parameters: int) -> int:
 def sized(scene: Scene, budget: float, look: FirstLook) -> Sizes:
     """Return sample counts with which measurements fit into `budget` seconds; times a batch."""
     n = min(FEW, len(scene.inputs))
-    forward = _seconds(lambda: score(scene.model, scene, n), 3) / n
+    device = torch.device(scene.device)
+    # the least of three, since others may be busy
+    forward = min(seconds_of(lambda: score(scene.model, scene, n), device) for _ in range(3)) / n
     product, layers = look.product, len(look.layers)
     there = len(scene.inputs)
 
@@ -233,13 +237,3 @@ def as_begun(look: FirstLook, sizes: Sizes) -> FirstLook:
         told = f"{NO_TIME}: a Hessian product took too long when this audit began; give another"
         return replace(look, unsupported={**rest, "curvature": f"{told} --budget"})
     return look
-
-
-def _seconds(call: Callable[[], Any], repeats: int) -> float:
-    """Return the least seconds of a call, since others may be busy."""
-    found = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        found.append(time.perf_counter() - start)
-    return min(found)

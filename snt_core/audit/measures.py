@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 
 import torch
 
@@ -11,6 +10,7 @@ from snt_core.audit import calls, insights, layerwise
 from snt_core.audit.first_look import FirstLook
 from snt_core.audit.measure import Found, Measure, Rows
 from snt_core.audit.scene import Scene, answer, count_of, score
+from snt_core.common.timing import seconds_of
 from snt_core.methods.tasks.feed import moved
 
 SPARSITIES = (0.5, 0.7, 0.3, 0.9, 0.8, 0.6)
@@ -36,7 +36,8 @@ def planned(scene: Scene, look: FirstLook, lose: float) -> list[Measure]:
         every += [_tokens(scene, "prune", k) for k in (0.9, 0.7, 0.5)]
     if can:
         every += [_latency(scene), _integers(scene), insights.entropies(scene)]
-        rules = [(o, c) for o in ("percentile", "mse", "minmax") for c in (True, False)]
+        finds: tuple[calls.Rule, ...] = ("percentile", "mse", "minmax")
+        rules = [(o, c) for o in finds for c in (True, False)]
         every += [_quantized(scene, 8, 8, c, o) for o, c in rules if (o, c) != ("minmax", True)]
         every += [*_layers(scene, "50 %"), insights.ranks(scene)]
     return every
@@ -56,7 +57,7 @@ def _float(scene: Scene) -> Measure:
 
 
 def _quantized(
-    scene: Scene, weight_bits: int, act_bits: int, per_channel: bool, observer: str = ""
+    scene: Scene, weight_bits: int, act_bits: int, per_channel: bool, observer: calls.Rule = ""
 ) -> Measure:
     settings = {
         "weight_bits": weight_bits,
@@ -187,13 +188,10 @@ def _integers(scene: Scene) -> Measure:
 
 
 def _median_seconds(scene: Scene, n: int) -> float:
-    batch = moved(scene.chunks(n)[0], torch.device(scene.device))
-    seconds = []
+    device = torch.device(scene.device)
+    batch = moved(scene.chunks(n)[0], device)
     with torch.no_grad():
-        for _ in range(8):
-            start = time.perf_counter()
-            answer(scene.model, scene.task, batch)
-            if scene.device == "cuda":
-                torch.cuda.synchronize()
-            seconds.append(time.perf_counter() - start)
+        seconds = [
+            seconds_of(lambda: answer(scene.model, scene.task, batch), device) for _ in range(8)
+        ]
     return statistics.median(seconds[1:])  # the first warms up

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
@@ -14,12 +13,12 @@ from typing import Any, Protocol
 import torch
 
 from snt_core.common import stopping
+from snt_core.common.timing import seconds_of
 from snt_core.data.facts import Facts
 from snt_core.data.split import Dataset, Split, normalise
 from snt_core.fast import graphs
 from snt_core.fast.fused import fuse
 from snt_core.fast.memory_format import channels_last
-from snt_core.methods.compress.speed import wait_for
 from snt_core.nets import build
 from snt_core.training.engine import Engine, peak_memory
 from snt_core.training.fit import optimizer_for, stepper
@@ -73,7 +72,7 @@ def measure(
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(-_untimed(engine), spec.rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            elapsed = _timed(step_of[name], engine)
+            elapsed = seconds_of(step_of[name], torch.device(engine.device))
             if turn >= 0:
                 seconds[name].append(elapsed)
         progress(max(0, turn), spec.rounds)
@@ -107,15 +106,6 @@ def _stepper(
     optimizer = optimizer_for(model, Recipe(epochs=1, lr=1e-4, **rho))
     images = normalise(batch.images, facts)
     return partial(stepper(model, optimizer, engine), images, batch.labels)
-
-
-def _timed(step: Callable[[], Any], engine: Engine) -> float:
-    """Return the seconds that a step takes."""
-    wait_for(torch.device(engine.device))
-    started = time.perf_counter()
-    step()
-    wait_for(torch.device(engine.device))
-    return time.perf_counter() - started
 
 
 def _memory(name: str, spec: Timing, facts: Facts, engine: Engine, fused: bool) -> float:

@@ -16,7 +16,6 @@ Times are those of this machine at this moment, in the number format of the surr
 from __future__ import annotations
 
 import statistics
-import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -24,6 +23,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from snt_core.common.timing import seconds_of
 from snt_core.methods.models.wrapping import copied
 
 Setting = TypeVar("Setting")
@@ -92,15 +92,5 @@ def solve_setting(
 
 
 def _seconds(model: nn.Module, images: Tensor) -> float:
-    wait_for(images.device)
-    start = time.perf_counter()
     with torch.no_grad():
-        model(images)
-    wait_for(images.device)
-    return time.perf_counter() - start
-
-
-def wait_for(device: torch.device) -> None:
-    """Wait until all that was sent to the device is done, as timing needs."""
-    if device.type != "cpu":  # kernels are queued, and the queue is what takes the time
-        torch.accelerator.synchronize(device)
+        return seconds_of(lambda: model(images), images.device)

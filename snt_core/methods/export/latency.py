@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +31,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from snt_core.common.timing import seconds_of
 from snt_core.methods.compress.quantize import freeze
 from snt_core.methods.export.extra import required
 from snt_core.methods.export.integer import with_integer_kernels
@@ -136,7 +136,7 @@ def latency(
     slow = make(model, args, threads, False)
     quick = make(quantized, args, threads, engine == "torch")
     with _threads(threads), torch.inference_mode():
-        pairs = [(_seconds(slow.run), _seconds(quick.run)) for _ in range(repeats + 3)][3:]
+        pairs = [(seconds_of(slow.run), seconds_of(quick.run)) for _ in range(repeats + 3)][3:]
     version = torch.__version__
     if engine == "onnxruntime":
         version = required("onnxruntime")[0].__version__
@@ -203,9 +203,3 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
