@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,10 @@ from snt_core.audit.scene import Scene
 from snt_core.audit.user_files import in_a_line
 from snt_core.methods.models import compressible
 from snt_core.methods.models.wrapping import copied
+
+Rule = Literal[
+    "", "minmax", "percentile", "mse"
+]  # for ranges; none where weights alone are rounded
 
 
 def _data(scene: Scene, n: int) -> Any:
@@ -29,13 +33,13 @@ def _inputs(scene: Scene) -> Any:
 
 
 def quantized(
-    scene: Scene, weight_bits: int, act_bits: int, per_channel: bool, observer: str
+    scene: Scene, weight_bits: int, act_bits: int, per_channel: bool, observer: Rule
 ) -> nn.Module:
-    """Return the net with weights (and activations, if `act_bits`) rounded."""
+    """Return the net with weights (and activations, if `observer` finds their ranges) rounded."""
     from snt_core.methods.compress.activations import quantize_static
     from snt_core.methods.compress.quantize import quantize_weights
 
-    if not act_bits:
+    if not observer:
         return quantize_weights(scene.model, weight_bits, per_channel=per_channel)
     return quantize_static(
         scene.model,

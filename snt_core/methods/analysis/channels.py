@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from snt_core.methods.models.wrapping import unwrapped
 from snt_core.methods.tasks.objective import Preprocess
-from snt_core.methods.tasks.observe import Capture, observe
+from snt_core.methods.tasks.observe import Capture, Chunks, observe
 from snt_core.methods.tasks.task import Task
 
 # layers whose channels are axis 1, and the last one
@@ -102,8 +102,8 @@ def channel_ranges(
             part = _moments(_by_channel(name, modules[name], x, axis))
             seen[name] = _merged(seen[name], part) if name in seen else part
 
-    options: dict[str, Any] = {"preprocess": preprocess, "batch_size": batch_size}
-    observe(model, layers, data, see, task=task, capture=capture, **options)
+    chunks: Chunks = {"task": task, "preprocess": preprocess, "batch_size": batch_size}
+    observe(model, layers, data, see, capture=capture, **chunks)
     for name in layers:
         if name not in seen:
             raise ValueError(f"layer '{name}' took no part in the forward pass")

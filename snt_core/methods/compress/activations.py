@@ -45,7 +45,7 @@ is no layer's input and stays float, as do layers that the images do not reach a
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -63,9 +63,17 @@ from snt_core.methods.compress.ranges import (
 )
 from snt_core.methods.models.wrapping import copied, unwrapped
 from snt_core.methods.tasks.objective import Preprocess
+from snt_core.methods.tasks.observe import Chunks
 from snt_core.methods.tasks.task import Task
 
 Observer = Literal["minmax", "percentile", "mse"]
+
+
+class Calibration(Chunks, total=False):
+    """How :func:`calibrate` finds ranges: keywords that other functions hand on to it."""
+
+    observer: Observer
+    percentile: float
 
 
 def calibrate(
@@ -102,7 +110,7 @@ def calibrate(
     if not 50 < percentile <= 100:
         raise ValueError(f"percentile {percentile} is outside (50, 100]")
     model = unwrapped(model)
-    chunks: dict[str, Any] = {"task": task, "batch_size": batch_size, "preprocess": preprocess}
+    chunks: Chunks = {"task": task, "batch_size": batch_size, "preprocess": preprocess}
     ranges = extremes(model, data, **chunks)
     if observer != "minmax":
         counts = histograms(model, data, ranges, **chunks)
@@ -123,7 +131,7 @@ def fake_quantize_static(
     weight_bits: int,
     act_bits: int,
     per_channel: bool = False,
-    **calibration: Any,
+    **calibration: Unpack[Calibration],
 ) -> nn.Module:
     """Return a copy of the model that quantizes weights and activations and can be trained.
 
@@ -153,7 +161,7 @@ def quantize_static(
     weight_bits: int,
     act_bits: int,
     per_channel: bool = False,
-    **calibration: Any,
+    **calibration: Unpack[Calibration],
 ) -> nn.Module:
     """Return a copy of the model with weights and activations quantized, without any training.
 

@@ -196,9 +196,20 @@ def _tie(
         module._parameters[name] = first
 
 
-def quantize_weights(model: nn.Module, weight_bits: int, **options: Any) -> nn.Module:
+def quantize_weights(
+    model: nn.Module,
+    weight_bits: int,
+    *,
+    per_channel: bool = False,
+    clipping: Clipping = "max",
+    edge_bits: int | None = None,
+) -> nn.Module:
     """Return a copy of the model with its weights rounded to the nearest level, not trained.
 
-    Options and errors are those of :func:`fake_quantize_weights`.
+    Arguments and errors are those of :func:`fake_quantize_weights`.
     """
-    return freeze(fake_quantize_weights(model, weight_bits, **options))
+    return freeze(
+        fake_quantize_weights(
+            model, weight_bits, per_channel=per_channel, clipping=clipping, edge_bits=edge_bits
+        )
+    )

@@ -14,14 +14,14 @@ Values are counted in ``BINS`` equal bins, so that memory does not grow with the
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from snt_core.methods.models.compressible import LAYERS
 from snt_core.methods.models.wrapping import unwrapped
-from snt_core.methods.tasks.observe import Range, agree, observe
+from snt_core.methods.tasks.observe import Chunks, Range, agree, observe
 
 BINS = 2**16  # 256 for each step of 8 bits, so that errors of close ranges differ
 SHRINK = [percent / 100 for percent in range(100, 0, -1)]
@@ -36,7 +36,7 @@ def affine(ends: Range, act_bits: int) -> tuple[float, int]:
     return scale, round(-low / scale)
 
 
-def extremes(model: nn.Module, data: Any, **chunks: Any) -> dict[str, Range]:
+def extremes(model: nn.Module, data: Any, **chunks: Unpack[Chunks]) -> dict[str, Range]:
     """Return the smallest and largest input of each convolution and linear layer.
 
     The range is widened to contain 0.
@@ -66,7 +66,7 @@ def extremes(model: nn.Module, data: Any, **chunks: Any) -> dict[str, Range]:
 
 
 def histograms(
-    model: nn.Module, data: Any, ranges: dict[str, Range], **chunks: Any
+    model: nn.Module, data: Any, ranges: dict[str, Range], **chunks: Unpack[Chunks]
 ) -> dict[str, Tensor]:
     """Return how many inputs of each layer fall in each of ``BINS`` equal bins of its range.
 

@@ -58,8 +58,7 @@ class Objective:
 
     def part(self, data: tuple[Tensor, Tensor]) -> Objective:
         """Return the same task on other data."""
-        options: dict[str, Any] = {"batch_size": self.batch_size, "preprocess": self.preprocess}
-        return Objective(data, self.task, **options)
+        return Objective(data, self.task, batch_size=self.batch_size, preprocess=self.preprocess)
 
     def batches(self, device: torch.device) -> Iterator[tuple[Any, float]]:
         """Yield the batches that count, on the device, and their weights.

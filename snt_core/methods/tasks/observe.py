@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,14 @@ from snt_core.methods.tasks.task import Task
 Capture = Literal["input", "output"]
 Range = tuple[float, float]
 CLOSE = 1e-3  # how far two passes over one set of data may lie apart, as a share of a range
+
+
+class Chunks(TypedDict, total=False):
+    """How :func:`observe` shows data to a model: keywords that other functions hand on to it."""
+
+    task: Task | None
+    preprocess: Preprocess | None
+    batch_size: int
 
 
 @torch.inference_mode(False)
