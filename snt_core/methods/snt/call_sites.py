@@ -109,7 +109,7 @@ class Site:
 
 
 @dataclass
-class Trace:
+class CallTrace:
     """What a run of a model has shown; `kept` holds its tensors, so that identities stay."""
 
     sites: list[Site] = field(default_factory=list)
@@ -126,7 +126,7 @@ class _Watch(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.trace = Trace()
+        self.trace = CallTrace()
         self.axis: dict[int, int] = {}
         self.stack: list[list[Any]] = [[None, 0]]  # modules, and activations called in each
 
@@ -239,7 +239,7 @@ def slope_of(kind: str, module: nn.Module | None, args: Any, kwargs: Any) -> flo
     return None
 
 
-def find(model: nn.Module, example: tuple[Any, ...]) -> Trace:
+def find(model: nn.Module, example: tuple[Any, ...]) -> CallTrace:
     """Return what a forward pass of the model calls; the model must be in eval mode.
 
     Args:

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import fx, nn
 
-from snt_core.methods.snt.call_sites import Site, Trace, find
+from snt_core.methods.snt.call_sites import CallTrace, Site, find
 from snt_core.methods.snt.replacement import swap
 from snt_core.methods.snt.retrace import Retraced, Untraceable
 
@@ -102,7 +102,7 @@ def _is_root(module: nn.Module, net: nn.Module) -> bool:
     return module is net or isinstance(module, nn.Sequential)
 
 
-def _block(module: nn.Module, trace: Trace) -> _Block | None:
+def _block(module: nn.Module, trace: CallTrace) -> _Block | None:
     """Return a module as a residual block; None where it ends in another way."""
     if len(trace.inputs[module]) > 1:
         return None
@@ -140,7 +140,7 @@ def _linear(graph: Retraced, node: fx.Node) -> list[fx.Node]:
     return path
 
 
-def _source(block: _Block, blocks: dict[nn.Module, _Block], trace: Trace) -> Site | None:
+def _source(block: _Block, blocks: dict[nn.Module, _Block], trace: CallTrace) -> Site | None:
     """Return the activation whose output, or its max pooling, this block alone reads."""
     wanted = trace.inputs[block.module][0][0]
     inside = set(block.module.modules())

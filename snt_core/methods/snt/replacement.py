@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from snt_core.methods.snt.call_sites import GATES, KINDS, LEAKY, Site, Trace, kind_of
+from snt_core.methods.snt.call_sites import GATES, KINDS, LEAKY, CallTrace, Site, kind_of
 from snt_core.methods.snt.retrace import Retraced, Untraceable
 from snt_core.methods.snt.transform import SNTActivation
 
@@ -54,7 +54,7 @@ class Replacement:
         self.left: list[tuple[str, str]] = []
         self.old: list[tuple[SNTActivation, Any]] = []
 
-    def replace(self, trace: Trace) -> None:
+    def replace(self, trace: CallTrace) -> None:
         """Replace the activations that a run has shown."""
         callers: dict[nn.Module | None, dict[int, Site]] = {}
         for site in trace.sites:
@@ -68,7 +68,7 @@ class Replacement:
             if kind_of(module) in KINDS - {"SNTActivation"} and module not in called:
                 self.left.append((name, "the example does not reach it"))
 
-    def _in_caller(self, caller: nn.Module | None, sites: list[Site], trace: Trace) -> None:
+    def _in_caller(self, caller: nn.Module | None, sites: list[Site], trace: CallTrace) -> None:
         wanted = [site for site in sites if self._wanted(site)]
         if isinstance(caller, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer):
             for site in wanted[:1]:  # held as an attribute, module or function
@@ -109,7 +109,9 @@ class Replacement:
         caller = self.names.get(site.caller, "") if site.caller else ""
         return f"{caller}: {site.kind} as a function" if caller else f"{site.kind} as a function"
 
-    def _places(self, caller: nn.Module | None, sites: list[Site], trace: Trace) -> Places | None:
+    def _places(
+        self, caller: nn.Module | None, sites: list[Site], trace: CallTrace
+    ) -> Places | None:
         """Return where each activation can be replaced by name; None where one cannot."""
         places: Places = []
         for site in sites:
@@ -136,7 +138,7 @@ class Replacement:
         return places
 
     def _in_graph(
-        self, caller: nn.Module | None, sites: list[Site], wanted: list[Site], trace: Trace
+        self, caller: nn.Module | None, sites: list[Site], wanted: list[Site], trace: CallTrace
     ) -> None:
         """Replace the activations of a module that calls functions, or one module several times."""
         if caller is None:
