@@ -113,13 +113,13 @@ lock: .venv/.installed-dev
 
 # The locked packages against a database of known vulnerabilities. The tool that asks has an
 # environment of its own, so that nothing of it is among what it looks at.
-.PHONY: audit
-AUDIT := _build/audit
-audit:
+.PHONY: vulnerabilities
+PIP_AUDIT := _build/pip-audit
+vulnerabilities:
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed and none runs from PATH" >&2; exit 2; }
-	@$(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/pip install -q --disable-pip-version-check pip-audit==2.10.1 2>$(AUDIT)/log \
-		|| { echo "pip-audit cannot be installed here ($(AUDIT)/log says why), so nothing was audited."; exit; }; \
-	$(AUDIT)/bin/python -m tests.vulnerabilities
+	@$(PYTHON) -m venv $(PIP_AUDIT) && $(PIP_AUDIT)/bin/pip install -q --disable-pip-version-check pip-audit==2.10.1 2>$(PIP_AUDIT)/log \
+		|| { echo "pip-audit cannot be installed here ($(PIP_AUDIT)/log says why), so nothing was looked up."; exit; }; \
+	$(PIP_AUDIT)/bin/python -m tests.vulnerabilities
 
 # Each Python that is here: the tree copied, installed as a reader would, one chapter executed.
 VERSIONS ?= 3.11 3.12 3.13

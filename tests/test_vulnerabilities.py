@@ -1,4 +1,4 @@
-"""`make audit` tells a database that knows no holes from one that does not answer."""
+"""`make vulnerabilities` tells a database that knows no holes from one that does not answer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_what_is_found_is_an_error_and_no_answer_is_told(
     assert len(out.splitlines()) == bool(says)
 
 
-def test_the_lock_is_audited_weekly_and_when_it_changes():
-    assert set(triggers("audit")) == {"schedule", "push", "pull_request"}
-    assert triggers("audit")["push"]["paths"] == [vulnerabilities.LOCK.name]
-    assert commands(JOBS["audit/audit"]) == ["make audit"]
+def test_the_lock_is_looked_up_weekly_and_when_it_changes():
+    assert set(triggers("vulnerabilities")) == {"schedule", "push", "pull_request"}
+    assert triggers("vulnerabilities")["push"]["paths"] == [vulnerabilities.LOCK.name]
+    assert commands(JOBS["vulnerabilities/vulnerabilities"]) == ["make vulnerabilities"]

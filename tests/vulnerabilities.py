@@ -1,4 +1,4 @@
-"""`make audit`: the locked packages against a database of known vulnerabilities, by pip-audit.
+"""`make vulnerabilities`: pip-audit looks the locked packages up among known vulnerabilities.
 
 A database that cannot be reached is no answer, and pip-audit would take a registry that knows no
 advisories for one that has none. So an old release with known holes is asked about first.
@@ -34,7 +34,7 @@ def answers() -> bool:
 def main() -> int:
     """Print what is known of the locked packages; 0 if nothing is, or no database answers."""
     if not answers():
-        print("No database of vulnerabilities can be reached from here, so nothing was audited.")
+        print("No database of vulnerabilities can be reached from here, so nothing was looked up.")
         return 0
     command = [*PIP_AUDIT, "--require-hashes", "--requirement", str(LOCK)]
     return subprocess.run(command, check=False).returncode
