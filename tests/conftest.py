@@ -26,13 +26,20 @@ MakeChapter = Callable[..., Path]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the book last, and what reads the large one at the very end: others run meanwhile."""
+    """Put the book last, and what reads the large one at the very end: others run meanwhile.
+
+    All but the first of those, which has it made: it takes minutes, and nobody waits for it then.
+    """
 
     def place(item: pytest.Item) -> tuple[bool, bool]:
         large = "smoke_book" in getattr(item, "fixturenames", ())
         return large, item.get_closest_marker("book") is not None
 
     items.sort(key=place)
+    makes = next((item for item in items if place(item)[0]), None)
+    if makes:
+        items.remove(makes)
+        items.insert(0, makes)
 
 
 @pytest.fixture
