@@ -14,7 +14,7 @@ OURS = "snt_core"
 
 
 def tasks(folder: Path) -> pd.DataFrame:
-    """Return a row for each task: its name for the command, right answer, ours, and the peers'.
+    """Return a row for each task, with its name for the command: right answer, ours, the peers'.
 
     A number in brackets counts the lines of code that a user writes, imports included. "-" stands
     for a library that has nothing for the task. `folder` holds `capabilities.json`.
@@ -25,8 +25,7 @@ def tasks(folder: Path) -> pd.DataFrame:
     rows = _read(folder, "capabilities")["rows"]
     return pd.DataFrame(
         {
-            "task": row["asks"],
-            "NAME": row["task"],
+            "task (NAME)": f"{row['asks']} ({row['task']})",
             "right": row["right"],
             "here": _told(row["libraries"].get(OURS)),
             "peers": _peers(row["libraries"]),
@@ -36,7 +35,7 @@ def tasks(folder: Path) -> pd.DataFrame:
 
 
 def nets(folder: Path) -> pd.DataFrame:
-    """Return a row for each net and a column for each method: works, refused, or n/a.
+    """Return a row for each net and a column for each method: ✓ (works), refused, or n/a.
 
     `folder` holds `models.json`, as `python -m benchmarks.models` writes it.
 
@@ -44,7 +43,8 @@ def nets(folder: Path) -> pd.DataFrame:
         UserError: it does not.
     """
     return pd.DataFrame(
-        {"net": row["net"], **{name: cell["is"] for name, cell in row["cells"].items()}}
+        {"net": row["net"]}
+        | {name: cell["is"].replace("works", "✓") for name, cell in row["cells"].items()}
         for row in _read(folder, "models")["rows"]
     )
 

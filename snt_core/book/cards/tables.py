@@ -15,6 +15,9 @@ from snt_core.paper.selection import Selection
 from snt_core.paper.words import symbols
 
 RECORD = re.compile(r"\w+-[0-9a-f]{16}")
+LONG_WORD = re.compile(r"[^\s<&;]{20,}")  # may be broken after a mark, or it widens its column
+MARK = re.compile(r"(?<=[_./:])(?=\w)")
+MANY = 10  # columns: of more, each is as narrow as its words
 WIDE = 5  # columns: on a phone each row of such a table becomes a card
 LONG = 30  # rows: so many cards would be endless, so a longer table scrolls sideways there
 HEADS = {  # column of a frame -> what a reader calls it
@@ -112,6 +115,7 @@ def html_table(
     name = escape(caption or hidden, quote=True)
     look = "" if caption else ' class="visually-hidden"'
     cards = " as-cards" if len(heads) >= WIDE and len(rows) <= LONG else ""
+    cards += " narrow" if len(heads) > MANY else ""
     head = "".join(f'<th role="columnheader" scope="col">{escape(h)}</th>' for h in heads)
     body = "".join(f'<tr role="row">{_cells(heads, row)}</tr>' for row in rows)
     return (
@@ -150,7 +154,9 @@ def _text(value: Any, hundredths: bool) -> str:
 
 def _cell(text: str) -> str:
     """Return a text as HTML; a record's name is code, and keeps its own."""
-    return f"<code>{text}</code>" if RECORD.fullmatch(text) else escape(symbols(text))
+    if RECORD.fullmatch(text):
+        return f"<code>{text}</code>"
+    return LONG_WORD.sub(lambda word: MARK.sub("<wbr>", word[0]), escape(symbols(text)))
 
 
 def _contents(frame: pd.DataFrame) -> str:
