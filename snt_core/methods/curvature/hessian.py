@@ -10,9 +10,10 @@ is no slower.
 
 What has no second derivative in torch (hardsigmoid, fused attention, cuDNN's recurrent layers, our
 own one-pass kernels), or a wrong one (weight normalisation in torch 2.13), is computed by operators
-that have one; anything else is named. A model in half precision is computed in float32, and one of
-several formats in the widest: the Hessian is that at the same weights, without the rounding of what
-stands between them.
+that have one; anything else is named. A ``torch.autograd.Function`` of one's own is trusted:
+whether its backward pass can be differentiated is for ``torch.autograd.gradgradcheck`` to say. A
+model in half precision is computed in float32, and one of several formats in the widest: the
+Hessian is that at the same weights, without the rounding of what stands between them.
 
 In bfloat16 weights and activations are rounded and sums are not. BatchNorm with running statistics
 is then a part of the convolution before it, where both stand in one ``nn.Sequential``: the rounded
