@@ -48,3 +48,13 @@ def test_points_are_shown_to_a_hundredth_and_small_numbers_by_their_digits():
     shown = cards.table(frame).data
     for text in ("1.21", ">0.00<", "0.000157", "12.50"):
         assert text in shown
+
+
+def test_a_long_word_may_be_broken_and_many_columns_are_narrow():
+    long, short = "timm.swin_tiny_patch4_window7_224", "<b> a_b"
+    shown = cards.table(pd.DataFrame({"net": [long, short], **{str(i): [1, 2] for i in range(9)}}))
+    assert "timm.<wbr>swin_<wbr>tiny_<wbr>patch4_<wbr>window7_<wbr>224<" in shown.data
+    assert "&lt;b&gt; a_b<" in shown.data
+    assert " narrow" not in shown.data
+    wider = cards.table(pd.DataFrame({str(i): [1] for i in range(11)}))
+    assert " narrow" in wider.data
