@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from axe_playwright_python.base import AXE_SCRIPT
 
-# Folds are open, so that what they hold is seen; movement would blur the contrast. Of long tables
-# and listings the first lines are looked at: contrast is slow, and the others are made alike.
+# Folds are open, so that what they hold is seen; movement would blur the contrast. Of long tables,
+# listings and references the first lines are looked at: contrast is slow, the rest is made alike.
 OPENED = """() => {
   document.querySelectorAll('article details').forEach(fold => fold.open = true);
   document.querySelectorAll('article tbody').forEach(
     body => [...body.rows].slice(9).forEach(row => row.remove()));
+  [...document.querySelectorAll('article dl.py')].slice(40).forEach(entry => entry.remove());
   document.querySelectorAll('article .highlight pre').forEach(
     code => [...code.children].slice(60).forEach(word => word.remove()));
   const still = document.createElement('style');

@@ -143,8 +143,7 @@ def fake_quantize_static(
     Args:
         weight_bits: 2 to 8.
         per_channel: a scale for each output channel of a weight instead of one in all.
-        calibration: ``task``, ``observer``, ``percentile``, ``batch_size``, ``preprocess`` of
-            :func:`calibrate`.
+        calibration: the other arguments of :func:`calibrate`.
 
     Raises:
         ValueError: as :func:`calibrate`, or ``weight_bits`` is outside 2..8.
