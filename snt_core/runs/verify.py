@@ -110,6 +110,9 @@ def _compared(record: Record, again: Record) -> Verification:
     gaps = list(_gaps(headline(record.metrics), headline(again.metrics)))
     same = all(abs(new - old) <= TOLERANCE * max(abs(old), 1.0) for _, old, new in gaps)
     words = ", ".join(f"{name} {old:.6g} -> {new:.6g}" for name, old, new in gaps)
+    before, today = (r.provenance.get("data_digest") for r in (record, again))
+    if before and today and before != today:
+        words += f" (on other data: digest {before}, today {today})"
     return Verification(same, f"{'close' if same else 'DIFFERS'}: {words}")
 
 

@@ -117,6 +117,10 @@ def test_verify_tells_a_difference(finished):
     result = run_again(dataclasses.replace(train, metrics=other), store)
     assert not result.same
     assert "top1 1 ->" in result.text
+    assert "other data" not in result.text
+    elsewhere = {**train.provenance, "data_digest": "0" * 16}
+    result = run_again(dataclasses.replace(train, metrics=other, provenance=elsewhere), store)
+    assert "(on other data: digest 0000000000000000, today " in result.text
 
 
 def test_the_plan_times_what_is_missing_by_what_was_timed(finished):
