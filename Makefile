@@ -122,6 +122,12 @@ vulnerabilities:
 		|| { echo "pip-audit cannot be installed here ($(PIP_AUDIT)/log says why), so nothing was looked up."; exit; }; \
 	$(PIP_AUDIT)/bin/python -m tests.vulnerabilities
 
+# The recipe for Slurm on a cluster of this machine, which Debian's slurm-wlm makes; asks for root.
+.PHONY: slurm
+slurm: .venv/.installed-dev
+	@command -v slurmctld munged >/dev/null || { echo "First: apt-get install slurm-wlm munge" >&2; exit 2; }
+	PATH="$(CURDIR)/$(BIN):$$PATH" python -m tests.slurm
+
 # Each Python that is here: the tree copied, installed as a reader would, one chapter executed.
 VERSIONS ?= 3.11 3.12 3.13
 pythons:
