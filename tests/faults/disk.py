@@ -67,6 +67,43 @@ def full_store(place: Path, size: str) -> list[str]:
         return faults
 
 
+def read_only(place: Path) -> list[str]:
+    """Use a finished store that nothing can be written to: all but new runs goes on."""
+    store = place / "store"
+    finish(f"{TABLE4} --workers 2", place)
+    there = records(place)
+    faults = []
+    with only_read(store) as mounted:
+        if not mounted:
+            return ["no folder could be mounted to be read alone"]
+        for words, wanted in (
+            (TABLE4, 0),
+            (FIGURE5, 2),
+            ("status", 0),
+            ("claims", 0),
+            ("verify --sample 1", 0),
+        ):
+            code, said = finish(words, place)
+            if code != wanted or said.count("\n") > 1 or "Traceback" in said:
+                faults.append(f"{words}: exit code {code}, it said {said!r}")
+        if records(place) != there:
+            faults.append("other records are there than before")
+    return faults
+
+
+@contextmanager
+def only_read(folder: Path) -> Iterator[bool]:
+    """Let nobody write to a folder, root neither, if this user may say so."""
+    commands = (["--bind", str(folder), str(folder)], ["-o", "remount,ro,bind", str(folder)])
+    try:
+        yield all(
+            subprocess.run(["mount", *words], capture_output=True, check=False).returncode == 0
+            for words in commands
+        )
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], capture_output=True, check=False)
+
+
 def full_build(folder: Path, size: str) -> list[str]:
     """Build a book where there is too little space; afterwards, with more, it builds."""
     project, root = make_project(folder / "project"), folder / "build"
@@ -90,6 +127,7 @@ def rows(tries: int = 1) -> Iterator[Row]:
         yield _tried(f"disk full: {what}", tries, lambda p, n=name, w=words: refused(p, n, w))
     for what, size in (("store of 64 kB", "64k"), ("store of 1 MB", "1m")):
         yield _tried(f"disk full: {what}", tries, lambda p, s=size: full_store(p, s))
+    yield _tried("store that can only be read", tries, read_only)
     for what, size in (("executed chapter", "32k"), ("page", "3m")):
         yield _tried(f"disk full: {what}", tries, lambda p, s=size: full_build(p, s))
 
