@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -89,17 +90,19 @@ def run_again(record: Record, store: Store) -> Verification:
         except Exception as error:
             raise RunsFailed([told(record.spec, error)]) from error
     found = _compared(record, again)
-    keep(  # so that the book can tell it
-        Repeat(
-            record=record.name,
-            profile=record.profile,
-            same=found.same,
-            result=found.text,
-            numbers=_numbers(record, again),
-            provenance=again.provenance,
-        ),
-        store,
+    repeat = Repeat(
+        record=record.name,
+        profile=record.profile,
+        same=found.same,
+        result=found.text,
+        numbers=_numbers(record, again),
+        provenance=again.provenance,
     )
+    try:
+        keep(repeat, store)  # so that the book can tell it
+    except OSError as error:  # of a store that can only be read, whoever asked still learns it
+        said = f"{error.filename}: {error.strerror}"
+        print(f"snt: what was found is told, and not kept ({said})", file=sys.stderr)
     return found
 
 

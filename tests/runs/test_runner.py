@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,6 +122,16 @@ def test_verify_tells_a_difference(finished):
     elsewhere = {**train.provenance, "data_digest": "0" * 16}
     result = run_again(dataclasses.replace(train, metrics=other, provenance=elsewhere), store)
     assert "(on other data: digest 0000000000000000, today " in result.text
+
+
+def test_verify_tells_what_it_cannot_keep(finished, tmp_path, capsys):
+    store, records, _ = finished
+    shutil.copytree(store.folder, tmp_path / "store", ignore=shutil.ignore_patterns("verified"))
+    (tmp_path / "store" / "verified").write_text("a file where a folder would be")
+    assert run_again(records[0], Store(tmp_path / "store")).text == "identical"
+    told = capsys.readouterr().err
+    assert told.startswith("snt: what was found is told, and not kept (")
+    assert told.count("\n") == 1
 
 
 def test_the_plan_times_what_is_missing_by_what_was_timed(finished):
