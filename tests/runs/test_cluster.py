@@ -5,6 +5,8 @@ import os
 import socket
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 
 import distributed
 import pytest
@@ -32,10 +34,9 @@ LONG = dataclasses.replace(NET, recipe=dataclasses.replace(NET.recipe, epochs=40
 WORKERS = 4
 
 
-@pytest.fixture(scope="module")
-def scheduler(tmp_path_factory):
-    """An address, and the workers' processes by their addresses."""
-    place = tmp_path_factory.mktemp("cluster")
+@contextmanager
+def cluster(place, *options):
+    """Yield a scheduler's address and, by their names, a worker for each of the `options`."""
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
@@ -49,14 +50,21 @@ def scheduler(tmp_path_factory):
     port, quiet = address.split(":")[-1], ("--no-dashboard",)
     processes = [start("scheduler", "--host", "127.0.0.1", "--port", port, *quiet)]
     workers = {}
-    for turn in range(WORKERS):
+    for turn, own in enumerate(options):
         name = f"worker{turn}"
-        words = ("--no-nanny", "--nthreads", "1", "--name", name, "--local-directory", str(place))
+        words = ("--no-nanny", *own, "--name", name, "--local-directory", str(place))
         workers[name] = start("worker", address, *words, *quiet)
     yield address, workers
     for process in [*workers.values(), *processes]:
         process.kill()
         process.wait()
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory):
+    """An address, and the workers' processes by their names."""
+    with cluster(tmp_path_factory.mktemp("cluster"), *[("--nthreads", "1")] * WORKERS) as found:
+        yield found
 
 
 def run_on(scheduler, specs, store, report=runner.silent, apart=False):
@@ -157,6 +165,31 @@ def test_the_runs_of_killed_workers_go_on_elsewhere(scheduler, tmp_path, monkeyp
     monkeypatch.undo()
     whole = run_here(specs, Store(tmp_path / "here"))
     assert [r.metrics for r in records] == [r.metrics for r in whole]
+
+
+def lingers(spec, store, engine, profile):
+    """An attempt that notes at which worker it is, from when and until when."""
+    where, begun = os.getppid(), time.time()
+    time.sleep(1)
+    store.folder.joinpath(f"{spec.seed}.txt").write_text(f"{where} {begun} {time.time()}")
+
+
+def test_a_quarter_of_a_card_is_a_run_s_and_others_take_none(tmp_path):
+    """Half a card is declared, which takes two; a worker that declares none takes no run."""
+    card = ("--nthreads", "4", "--resources", "GPU=0.5")
+    with cluster(tmp_path, ("--nthreads", "2"), card) as (address, workers):
+        with DaskPlace(scheduler=address).crew(Store(tmp_path / "store"), exact=True) as crew:
+            crew.client.wait_for_workers(2, timeout=60)
+            assert crew.free == 2
+            for seed in range(4):  # more than fit: they wait
+                crew.hand_out(dataclasses.replace(NET, seed=seed), lingers, "smoke")
+            while crew.busy:
+                assert not [answer.error for answer in crew.answers(60) if answer.error]
+        told = [one.read_text().split() for one in (tmp_path / "store").glob("*.txt")]
+        assert {int(where) for where, *_ in told} == {workers["worker1"].pid}
+    times = [(float(begun), float(end)) for _, begun, end in told]
+    assert len(times) == 4
+    assert max(sum(b <= at < e for b, e in times) for at, _ in times) == 2
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../outside", "records/../../outside"])
