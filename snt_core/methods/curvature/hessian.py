@@ -5,8 +5,8 @@ r"""The Hessian of the mean loss as a linear map.
 layer where a gradient is 3, and costs 3 gradients on a CPU (forward over reverse: 4, double
 backward: 4.5). In torch 2.13 it is not right for LayerNorm, nor for BatchNorm with batch
 statistics: the gradient of their forward-mode rules takes the statistics for constants. So both
-ways are compared on two images, and double backward serves where they differ; on ViT and Mixer it
-is no slower.
+ways are compared, on two images first and in the first product on every batch, since one may reach
+what others do not; double backward serves where they differ. On ViT and Mixer it is no slower.
 
 What has no second derivative in torch (hardsigmoid, fused attention, cuDNN's recurrent layers, our
 own one-pass kernels), or a wrong one (weight normalisation in torch 2.13), is computed by operators
@@ -88,7 +88,9 @@ class Hessian:
         self.dtype = self.like.dtype
         objective.examine(self.model, self.dtype)
         self.replaced: Callable[[], AbstractContextManager[object]] = nullcontext
-        self.slope = self._slope()
+        self.slope: Slope = _forward_slope
+        self._try_on_two()
+        self.tried = False  # on every batch, as the first product does
         if dtype is not None:
             self.dtype = dtype
             self.passes = Passes(dtype)
@@ -106,7 +108,7 @@ class Hessian:
         loss, product = self.like.new_zeros(()), self.like.new_zeros(self.size)
         exact = loss.clone().double()  # of both, this one decides whether two passes agree
         for batch, weight in self.objective.batches(self.like.device):
-            part, row = self._product(_share(self.objective, batch, weight), batch, vector)
+            part, row = self._part(_share(self.objective, batch, weight), batch, vector)
             loss += part / total
             exact += part.double() / total
             product += row / total
@@ -116,7 +118,22 @@ class Hessian:
                 "not finite: has training diverged, or are the images not normalised?"
             )
         self.passes.compare(exact.item())
+        self.tried = True
         return product
+
+    def _part(
+        self, objective: Callable[[Any], Tensor], batch: Any, vector: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return a batch's value and product, by a way that was found right on each batch."""
+        if self.tried:
+            return self._product(objective, batch, vector)
+        dtype, self.dtype = self.dtype, self.like.dtype  # what is compared is not rounded
+        try:
+            ((value, row),) = self._by_the_right_way([objective], batch, vector)
+        finally:
+            self.dtype = dtype
+        same = dtype == self.like.dtype
+        return (value, row) if same else self._product(objective, batch, vector)
 
     def _product(
         self,
@@ -155,8 +172,8 @@ class Hessian:
 
         return call_with(self.model, params, call)
 
-    def _slope(self) -> Slope:
-        """Return the slope to use: forward mode where both give the same product on two samples."""
+    def _try_on_two(self) -> None:
+        """Choose the way on two samples: a wrong one is seen before any work."""
         vector = torch.randn(self.size, generator=torch.Generator().manual_seed(0))
         batch, weight = next(self.objective.batches(self.like.device))
         if self.objective.task == Task() and self.objective.pair is not None:
@@ -165,31 +182,47 @@ class Hessian:
         probes: list[Callable[[Any], Tensor]] = [_squares]
         if self.objective.task.loss_fn is not None:
             probes.append(_share(self.objective, batch, weight))
+        self._by_the_right_way(probes, batch, vector)
 
-        def probe(slope: Slope) -> list[Tensor]:
-            return [self._product(f, batch, vector, slope)[1] for f in probes]
+    def _by_the_right_way(
+        self, objectives: list[Callable[[Any], Tensor]], batch: Any, vector: Tensor
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Return each objective's value and product, by a way that serves from here on too.
 
-        exact: list[Tensor] | None = None
+        That is forward mode as long as it gives what double backward does. Operators are replaced
+        from the first one on that has no second derivative, or a wrong one.
+        """
+
+        def by(slope: Slope) -> list[tuple[Tensor, Tensor]]:
+            return [self._product(f, batch, vector, slope) for f in objectives]
+
+        exact: list[tuple[Tensor, Tensor]] | None = None
         try:
             with WrongSecond() as wrong:
-                exact = probe(_checked_slope)
+                exact = by(_checked_slope)
         except RuntimeError as first:
             if not any(words in str(first) for words in WITHOUT_DERIVATIVE):
                 raise
         if exact is None or wrong.met:
             self.replaced = with_second_derivatives
             try:
-                exact = probe(_checked_slope)
+                exact = by(_checked_slope)
             except RuntimeError as error:
                 raise ValueError(_without_derivative(error)) from error
+        if self.slope is _reverse_slope:
+            return exact
         try:
-            found = probe(_forward_slope)
+            found = by(_forward_slope)
         except RuntimeError:  # an operation without a forward-mode rule
-            return _reverse_slope
+            self.slope = _reverse_slope
+            return exact
         # half of the digits: rounding stays far below it, a wrong rule errs by far more
         close = torch.finfo(self.like.dtype).eps ** 0.5
-        same = all((f - e).norm() <= close * e.norm() for f, e in zip(found, exact))
-        return _forward_slope if same else _reverse_slope
+        rows = zip(found, exact)
+        if all((f - e).norm() <= close * e.norm() for (_, f), (_, e) in rows):
+            return found
+        self.slope = _reverse_slope
+        return exact
 
 
 def _share(objective: Objective, batch: Any, weight: float) -> Callable[[Any], Tensor]:
