@@ -49,6 +49,22 @@ def nothing():
 def out_of_range():
     return [(x, y + 100) for x, y in pairs()]
 
+def not_a_number():
+    found = pairs()
+    found[1][0][2, 0, 0, 0] = float("nan")
+    return found
+
+def diverged():
+    net = make()
+    net[0].weight.data[0, 0, 0, 0] = float("inf")
+    return net
+
+def overflows():
+    net = make()
+    net[0].weight.data.fill_(1e30)
+    net[4].weight.data.fill_(1e30)
+    return net
+
 def soft():
     return [(x, torch.randn(4, {classes})) for x, _ in pairs()]
 

@@ -19,7 +19,7 @@ from snt_core.methods.tasks.feed import leaves, moved
 
 FEW = 2  # samples that are timed
 QUICK = 4.0  # seconds
-PROBE = 24  # forward passes of a sample that trying a product takes: four for each of FEW + 4
+PROBE = 32  # forward passes of a sample that trying a product takes: four for each of 2 * FEW + 4
 MUCH = 0.1  # of the budget
 NO_TIME = "no time"
 # of the budget: each evaluation, all layers alone, a Hessian product; two thirds of it in all,
@@ -156,8 +156,9 @@ def _first_answer(scene: Scene) -> Any:
 def _curvature(scene: Scene) -> tuple[str, float]:
     """Return why there is no curvature (empty if there is), and the seconds a sample of a product.
 
-    Each call compares two ways of differentiating on two samples first, so that it takes the time
-    of `FEW` + 4 samples. The first prepares what later ones find ready: a quick one is repeated.
+    Each call compares two ways of differentiating, on two samples and on all, so that it takes the
+    time of 2 * `FEW` + 4 samples. The first one prepares what later ones find ready: where it is
+    quick, it is repeated.
     """
     device = torch.device(scene.device)
     try:
@@ -166,7 +167,7 @@ def _curvature(scene: Scene) -> tuple[str, float]:
             seconds = min(seconds, seconds_of(lambda: calls.product(scene, FEW), device))
     except Exception as error:  # an operation without a second derivative, or a net that is odd
         return in_a_line(error), 0.0
-    return "", seconds / (FEW + 4)
+    return "", seconds / (2 * FEW + 4)
 
 
 def _tokens(scene: Scene) -> tuple[bool, str]:

@@ -190,7 +190,8 @@ def findings(audit: Audit) -> list[str]:
         return ["Nothing was measured yet: the budget was too short."]
     n = audit.sizes.evaluate
     what = "accuracy" if audit.labelled else "agreement with itself"
-    told = [f"The net has a mean loss of {base['loss']:.3g} on {n} samples."]
+    loss = "that is not finite" if base["loss"] is None else f"of {base['loss']:.3g}"
+    told = [f"The net has a mean loss {loss} on {n} samples."]
     if base["top1"] is not None:
         told = [f"The net's {what} is {base['top1']:.1f} % on {n} samples."]
     found = scores(audit)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from torch import nn
+
 from snt_core.audit import data_words, first_look, target, user_files
 from snt_core.audit.first_look import FirstLook
 from snt_core.audit.scene import BATCH, Scene
 from snt_core.common.errors import UserError
+from snt_core.methods.tasks.feed import leaves
 from snt_core.methods.tasks.task import Task
 from snt_core.runs.kinds.brought import BroughtSpec
 
@@ -51,6 +54,7 @@ def prepare(asked: Asked, seconds: float) -> Prepared:
         data = data_words.batches_of(source, asked.data)
     else:
         raise UserError("--task needs batches with targets; give --data FILE.py:NAME")
+    _require_numbers(model, data)
     output = None
     if task is None:
         first_look.speak_in_logits(model)
@@ -85,6 +89,22 @@ def prepare(asked: Asked, seconds: float) -> Prepared:
         "input": network.wants or "as the loader gives it",
     }
     return Prepared(scene=scene, net=net, look=look, notes=notes, facts=facts, classes=data.classes)
+
+
+def _require_numbers(model: nn.Module, data: data_words.Data) -> None:
+    """Raise UserError where a weight of the net or a sample is not finite."""
+    statistics = [(k, v) for k, v in model.named_buffers() if "running_" in k]
+    for name, value in [*model.named_parameters(), *statistics]:
+        if value.is_floating_point() and not value.isfinite().all():
+            raise UserError(f"'{name}' of the net is not finite: has its training diverged?")
+    for place, batch in enumerate(data.raw or [data.inputs]):
+        for values in leaves(batch):
+            # in a batch of one's own infinities may be meant, as in the masks of attention
+            wrong = values.isnan() if data.raw else ~values.isfinite()
+            if wrong.any():
+                row = int(wrong.nonzero()[0, 0]) if values.ndim else 0
+                where = f"sample {row}" + (f" of batch {place}" if data.raw else "")
+                raise UserError(f"{where} of the data is not finite: mend it or leave it out")
 
 
 def _samples(

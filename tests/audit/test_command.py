@@ -44,6 +44,8 @@ def snt(tmp_path, monkeypatch, capsys):
         ("timm:resnet18 --data gone", "no such folder"),
         ("timm:resnet18 --data gone.py:loader", "there is no file"),
         ("net.py:make --data net.py:out_of_range", "labels run from 100"),
+        ("net.py:make --data net.py:not_a_number", "sample 6 of the data is not finite"),
+        ("net.py:diverged --data net.py:pairs", "'0.weight' of the net is not finite"),
         ("net.py:make --data two", "2 class folders"),
         ("net.py:broken --data two", "net.py line"),
         ("net.py:make --data net.py:pairs --task net.py:text", "--task net.py:text is a str"),
@@ -90,6 +92,15 @@ def test_it_measures_a_net_and_folder_of_ones_own(snt, tmp_path):
     assert code == 0
     assert f"{len(body['measured'])} of them are there" in err
     assert len(list((tmp_path / "store" / "audits").rglob("audit-*.json"))) == made
+
+
+def test_a_loss_that_is_not_finite_is_told(snt, tmp_path):
+    (tmp_path / "net.py").write_text(NET.format(classes=3))
+    words = "net.py:overflows --data net.py:pairs --budget 2s --json found.json".split()
+    code, out, _ = snt(*words)
+    assert code == 0
+    assert "The net's accuracy is" in out
+    assert json.loads((tmp_path / "found.json").read_text())
 
 
 def test_without_labels_agreement_with_the_float_net_is_what_is_lost(snt, tmp_path):
