@@ -40,6 +40,29 @@ def exact_copy(model: nn.Module) -> nn.Module:
     return model
 
 
+class Folded(nn.Module):
+    """A convolution followed by BatchNorm with running statistics, as one convolution."""
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.conv, self.norm = conv, norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv, norm = self.conv, self.norm
+        mean, variance = norm.running_mean, norm.running_var
+        assert mean is not None  # `fold_with` asks for both
+        assert variance is not None
+        # norm(conv(x)) = scale * (w x + b - mean) + norm.bias; what is rounded is w * scale, once
+        scale = norm.weight * (variance + norm.eps).rsqrt()
+        start = -mean if conv.bias is None else conv.bias - mean
+        weight = conv.weight * scale.view(-1, 1, 1, 1)
+        bias = norm.bias + start * scale
+        return F.conv2d(
+            x, weight.to(x.dtype), bias.to(x.dtype), conv.stride, conv.padding, conv.dilation,
+            conv.groups,
+        )  # fmt: skip
+
+
 class _Call(nn.Module):
     """A model as the child of a module whose forward pass is a function of it."""
 

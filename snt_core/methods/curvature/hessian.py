@@ -27,13 +27,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from snt_core.fast.fold import fold_with
 from snt_core.methods.curvature.exact import (
+    Folded,
     Params,
     Passes,
     WrongSecond,
@@ -77,7 +77,7 @@ class Hessian:
                     # without running statistics BatchNorm uses the batch's, and updates nothing
                     module.running_mean = module.running_var = None
         if dtype is not None and bn_mode == "eval":
-            fold_with(self.model, _Folded)
+            fold_with(self.model, Folded)
         # in flat order; folding renames parameters but keeps their order
         self.params: Params = {k: p for k, p in self.model.named_parameters() if p.requires_grad}
         if not self.params:
@@ -94,7 +94,7 @@ class Hessian:
         if dtype is not None:
             self.dtype = dtype
             self.passes = Passes(dtype)
-            wide = (_Folded, SNTActivation, *NORMS)  # these round by themselves
+            wide = (Folded, SNTActivation, *NORMS)  # these round by themselves
             kept = {
                 id(p) for m in self.model.modules() if isinstance(m, wide) for p in m.parameters()
             }
@@ -279,26 +279,3 @@ def _checked_slope(loss: Loss, params: Params, direction: Params) -> tuple[Tenso
                 )
             found += [child for child, _ in node.next_functions]
     return value, along
-
-
-class _Folded(nn.Module):
-    """A convolution followed by BatchNorm with running statistics, as one convolution."""
-
-    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-        super().__init__()
-        self.conv, self.norm = conv, norm
-
-    def forward(self, x: Tensor) -> Tensor:
-        conv, norm = self.conv, self.norm
-        mean, variance = norm.running_mean, norm.running_var
-        assert mean is not None  # `fold_with` asks for both
-        assert variance is not None
-        # norm(conv(x)) = scale * (w x + b - mean) + norm.bias; what is rounded is w * scale, once
-        scale = norm.weight * (variance + norm.eps).rsqrt()
-        start = -mean if conv.bias is None else conv.bias - mean
-        weight = conv.weight * scale.view(-1, 1, 1, 1)
-        bias = norm.bias + start * scale
-        return F.conv2d(
-            x, weight.to(x.dtype), bias.to(x.dtype), conv.stride, conv.padding, conv.dilation,
-            conv.groups,
-        )  # fmt: skip

@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.nn.utils.parametrizations import weight_norm
 
 from snt_core.fast.fused import fuse
-from snt_core.methods.curvature.lambda_max import lambda_max
+from snt_core.methods.curvature.lambda_max import hvp, lambda_max
 from snt_core.methods.curvature.lanczos import Bound, lanczos
 from snt_core.methods.curvature.spectrum import hessian_trace
 from snt_core.methods.snt.transform import SNTActivation
@@ -267,3 +269,57 @@ def test_gradients_are_there_under_no_grad_and_inference_mode() -> None:
         assert lambda_max(model, data) == plain
         inside = tuple(x.clone() for x in data)  # inference tensors
         assert lambda_max(model, inside) == plain
+
+
+class Branches(nn.Module):
+    """Sends samples by the sign of their first value; ``masked``: all to both, and takes one."""
+
+    def __init__(self, other: nn.Module, masked: bool) -> None:
+        super().__init__()
+        self.plain, self.other, self.masked = nn.Linear(4, 3), other, masked
+
+    def forward(self, x: Tensor) -> Tensor:
+        other = x[:, :1] > 0
+        if self.masked:
+            return torch.where(other, self.other(x), self.plain(x))
+        out = x.new_zeros(len(x), 3)
+        for rows, branch in ((other, self.other), (~other, self.plain)):
+            if rows.any():
+                out = out.index_put((rows[:, 0].nonzero()[:, 0],), branch(x[rows[:, 0]]))
+        return out
+
+
+def normed(*layers: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 4), *layers, nn.Linear(4, 3)).double()
+
+
+OTHER = {
+    "LayerNorm": lambda: normed(nn.LayerNorm(4), nn.Tanh()),
+    "Hardsigmoid": lambda: normed(nn.Hardsigmoid()),
+    "weight_norm": lambda: normed(nn.Tanh(), weight_norm(nn.Linear(4, 4)), nn.Tanh()),
+    "weight_norm, then LayerNorm": lambda: normed(
+        weight_norm(nn.Linear(4, 4)), nn.Tanh(), nn.LayerNorm(4)
+    ),
+}
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["routed", "masked"])
+@pytest.mark.parametrize("batch_size", [3, 12])
+@pytest.mark.parametrize("name", OTHER)
+def test_a_branch_that_the_first_samples_do_not_take_counts(name, batch_size, masked) -> None:
+    torch.manual_seed(0)
+    model = Branches(OTHER[name](), masked).double()
+    x, y = torch.randn(12, 4, dtype=torch.float64), torch.randint(3, (12,))
+    x[:, 0] = x[:, 0].abs()
+    x[:3, 0] *= -1
+    vector = torch.randn(sum(p.numel() for p in model.parameters()), dtype=torch.float64)
+
+    def slope(sign: float) -> Tensor:
+        moved = copy.deepcopy(model)
+        at = parameters_to_vector(moved.parameters()).detach() + sign * 1e-6 * vector
+        vector_to_parameters(at, moved.parameters())
+        grads = torch.autograd.grad(F.cross_entropy(moved(x), y), list(moved.parameters()))
+        return parameters_to_vector(grads)
+
+    found = hvp(model, (x, y), vector, batch_size=batch_size)
+    torch.testing.assert_close(found, (slope(1) - slope(-1)) / 2e-6, rtol=1e-6, atol=1e-7)
