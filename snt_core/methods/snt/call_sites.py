@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from snt_core.methods.models.wrapping import unwrapped
+from snt_core.methods.tasks.feed import leaves
 
 # Eq. (1) without shifts is the same function
 LEAKY = {"ReLU", "LeakyReLU", "PReLU"}
@@ -259,5 +260,10 @@ def find(model: nn.Module, example: tuple[Any, ...]) -> CallTrace:
         for handle in handles:
             handle.remove()
     watch.trace.kept.append(output)
-    watch.trace.returned = {id(leaf) for leaf in tree_leaves(output)}
+    watch.trace.returned = set(map(id, tensors(output)))
     return watch.trace
+
+
+def tensors(output: Any) -> list[Tensor]:
+    """Return the tensors in an output of any structure, those that torch knows among them."""
+    return [x for leaf in tree_leaves(output) for x in leaves(leaf)]

@@ -8,9 +8,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_leaves
 
-from snt_core.methods.snt.call_sites import GATES, KINDS, LEAKY, CallTrace, Site, kind_of
+from snt_core.methods.snt.call_sites import (
+    GATES,
+    KINDS,
+    LEAKY,
+    CallTrace,
+    Site,
+    kind_of,
+    tensors,
+)
 from snt_core.methods.snt.retrace import Retraced, Untraceable
 from snt_core.methods.snt.transform import SNTActivation
 
@@ -29,13 +36,19 @@ def swap(net: nn.Module, old: nn.Module, new: nn.Module, modes: dict[nn.Module, 
 
 @torch.no_grad()
 def outputs(net: nn.Module, arguments: tuple[Any, ...]) -> list[Tensor]:
-    """Return the tensors that a net returns."""
-    return tensors(net(*arguments))
+    """Return the tensors that a net returns.
 
-
-def tensors(output: Any) -> list[Tensor]:
-    """Return the tensors in an output of any structure."""
-    return [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+    Raises:
+        ValueError: there is none.
+    """
+    output = net(*arguments)
+    found = tensors(output)
+    if not found:
+        raise ValueError(
+            f"the model returns a {type(output).__name__} in which no tensor is found to compare: "
+            "wrap it in a module that returns tensors, alone or in a tuple, dict or dataclass"
+        )
+    return found
 
 
 class Replacement:

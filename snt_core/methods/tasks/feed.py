@@ -6,7 +6,9 @@ read as they are; where targets are not needed, a tensor of inputs is enough.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -76,7 +78,10 @@ def floats(value: Any, dtype: torch.dtype) -> Any:
 def mapped(
     value: Any, change: Callable[[Tensor], Tensor], other: Callable[[Any], Any] | None = None
 ) -> Any:
-    """Return nested tensors, each changed; `other` changes what has a `to` without being one."""
+    """Return nested tensors, each changed; `other` changes what has a `to` without being one.
+
+    Mappings, lists, tuples and dataclasses are opened, and come back as what they were.
+    """
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, Mapping):
@@ -86,14 +91,29 @@ def mapped(
         return type(value)(*(mapped(part, change, other) for part in value))
     if isinstance(value, list | tuple) and not hasattr(value, "to"):
         return type(value)(mapped(part, change, other) for part in value)
-    return other(value) if other is not None and hasattr(value, "to") else value
+    if other is not None and hasattr(value, "to"):
+        return other(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        made = copy.copy(value)  # not by its constructor, which may take other arguments
+        for field in fields(value):
+            part = mapped(getattr(value, field.name), change, other)
+            object.__setattr__(made, field.name, part)  # of frozen ones too
+        return made
+    return value
 
 
 def leaves(value: Any) -> list[Tensor]:
     """Return the tensors of a nested value, in order."""
-    found: list[Tensor] = []
-    mapped(value, lambda x: found.append(x) or x)  # type: ignore[func-returns-value]
-    return found
+    if isinstance(value, Tensor):
+        return [value]
+    parts: Iterable[Any] = ()
+    if isinstance(value, Mapping):
+        parts = value.values()
+    elif isinstance(value, list | tuple):
+        parts = value
+    elif is_dataclass(value) and not isinstance(value, type):
+        parts = (getattr(value, field.name) for field in fields(value))
+    return [x for part in parts for x in leaves(part)]
 
 
 def _as(kind: Any, kept: dict[Any, Any]) -> Any:

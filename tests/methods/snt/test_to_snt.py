@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import io
-from typing import Any
+from collections import UserDict
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -298,6 +301,56 @@ def test_an_overwritten_input_that_is_read_again_is_refused():
 
     with pytest.raises(ValueError, match=r"^[^\n]*overwrites in place[^\n]*inplace=False[^\n]*$"):
         to_snt(Overwriting().eval(), torch.randn(4, 3))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Out:
+    logits: Tensor
+    kind: str = "logits"
+
+
+class Packed(NamedTuple):
+    parts: dict
+
+
+class ReadsAgain(nn.Module):
+    """One layer whose ReLU or GELU is used, or overwrites what is read after it."""
+
+    def __init__(self, act: nn.Module, put: Any, drop: bool) -> None:
+        super().__init__()
+        self.a, self.act, self.b = nn.Linear(4, 4), act, nn.Linear(4, 3)
+        self.put, self.drop = put, drop
+
+    def forward(self, x: Tensor) -> Any:
+        h = self.a(x)
+        changed = self.act(h)
+        return self.put(self.b(h if self.drop else changed))
+
+
+FORMS = {
+    "tensor": lambda x: x,
+    "dataclass": Out,
+    "nested": lambda x: [{"out": (None, Out(x))}],
+    "named tuple": lambda x: Packed({"x": Out(x)}),
+    "user dict": lambda x: UserDict(x=x),
+    "packed sequence": lambda x: nn.utils.rnn.pack_sequence([x]),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_outputs_are_compared_in_whatever_they_come(form):
+    x = torch.randn(5, 4)
+    _, report = to_snt(ReadsAgain(nn.GELU(), FORMS[form], drop=False).eval(), x)
+    assert not report.equal
+    assert report.difference > 0.01
+    with pytest.raises(ValueError, match="overwrites in place"):
+        to_snt(ReadsAgain(nn.ReLU(inplace=True), FORMS[form], drop=True).eval(), x)
+
+
+@pytest.mark.parametrize("put", [lambda x: None, lambda x: SimpleNamespace(x=x), lambda x: [1]])
+def test_an_output_without_a_tensor_is_not_called_equal(put):
+    with pytest.raises(ValueError, match=r"^the model returns a \w+ in which no tensor[^\n]*$"):
+        to_snt(ReadsAgain(nn.ReLU(), put, drop=False).eval(), torch.randn(5, 4))
 
 
 @pytest.mark.parametrize(

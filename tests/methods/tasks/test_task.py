@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import UserDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import pytest
@@ -218,6 +218,40 @@ def test_every_form_of_data_has_the_same_hessian(form: str) -> None:
     }[form]
     assert_right(model, data, None, loss_of)
     assert lambda_max(model, data).n_samples == N - 4
+
+
+@dataclass
+class Out:
+    logits: Tensor
+    extra: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    logits: Tensor
+    kind: str = field(default="logits", init=False)
+
+
+@pytest.mark.parametrize("kind", [Out, Frozen])
+def test_dataclasses_are_outputs_and_batches(kind: type) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(4, 3)
+
+        def forward(self, batch):
+            return kind(self.head(batch.logits))
+
+    x, y = torch.randn(N, 4), torch.randint(3, (N,))
+    model = Net()
+    task = Task(
+        loss_fn=lambda out, y: F.cross_entropy(out.logits, y),
+        forward=lambda model, batch: model(batch[0]),
+    )
+    expected = lambda_max(nn.Sequential(model.head), (x, y)).value
+    assert lambda_max(model, [(kind(x), y)], task=task).value == pytest.approx(expected, rel=1e-5)
+    wide = lambda_max(model.double(), [(kind(x), y)], task=task)  # the batch is made float64
+    assert wide.value == pytest.approx(expected, rel=1e-5)
 
 
 def test_all_measures_follow_the_task() -> None:
