@@ -181,7 +181,9 @@ class Objective:
     def _inputs(self, batch: Any) -> Any:
         if isinstance(batch, Tensor):
             return batch
-        _refuse_parts(batch)
+        # one part is that of a DataLoader of a TensorDataset of inputs
+        if not (self.task.target and isinstance(batch, list | tuple) and len(batch) == 1):
+            _refuse_parts(batch)
         return batch[0]
 
     def _target(self, batch: Any) -> Any:

@@ -220,6 +220,59 @@ def test_every_form_of_data_has_the_same_hessian(form: str) -> None:
     assert lambda_max(model, data).n_samples == N - 4
 
 
+SIZES = {
+    "images": (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)), (8, 3, 9, 9)),
+    "sequences": (nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2)), (8, 7, 6)),
+    "signals": (nn.Sequential(nn.Conv1d(3, 4, 3), nn.ReLU(), nn.Conv1d(4, 2, 1)), (8, 3, 9)),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_two_batches_of_inputs_are_never_taken_for_inputs_and_targets(name: str) -> None:
+    model, shape = SIZES[name]
+    longer = [*shape]
+    longer[1 if name == "sequences" else -1] += 3
+    a, b = torch.randn(shape), 10 * torch.randn(longer)
+    bits = {"weight_bits": 8, "act_bits": 8}
+
+    def scale(data) -> float:
+        return float(quantize_static(model, data, **bits)[0].act_quantizer.scale)
+
+    assert scale([[a], [b]]) == scale([a, b, a]) > 3 * scale((a, b))
+    with pytest.raises(ValueError, match=r"^a list of two tensors[^\n]*as \[\[first\], \[second\]"):
+        quantize_static(model, [a, b], **bits)
+
+
+def test_two_batches_of_token_ids_are_never_taken_for_inputs_and_targets() -> None:
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 2))
+    batches = [torch.randint(5, (4, 3)), torch.randint(5, (4, 6))]
+    with pytest.raises(ValueError, match="a list of two tensors"):
+        calibrate(model, batches, 8)
+
+
+def test_a_task_with_a_target_takes_two_batches_of_one_part() -> None:
+    model, (a, b) = nn.Conv2d(3, 3, 1), (torch.randn(4, 3, 8, 8), torch.randn(4, 3, 5, 5))
+    task = Task(loss_fn=F.mse_loss, target=lambda batch: batch[0])
+    one = Task(loss_fn=F.mse_loss, target=lambda image: image)
+    with pytest.raises(ValueError, match="a list of two tensors"):
+        lambda_max(model, [a, b], task=one)
+    expected = lambda_max(model, [a, b, a, b], task=one)  # the same mean
+    found = lambda_max(model, [[a], [b]], task=task)
+    assert found.value == pytest.approx(expected.value, rel=1e-4)
+    assert found.n_samples == 8
+
+
+@pytest.mark.parametrize(
+    "target",
+    [torch.arange(4), torch.rand(4), torch.rand(4, 2), torch.rand(4, 1, 8, 8), torch.ones(4, 8, 8)],
+)
+def test_a_batch_of_inputs_and_targets_as_a_list_is_a_pair(target: Tensor) -> None:
+    x = torch.randn(4, 5) if target.shape[1:] == (2,) else torch.randn(4, 3, 8, 8)
+    model = nn.Linear(x.shape[-1], 2)
+    pair, listed = (calibrate(model, d, 8) for d in ((x, target), [x, target]))
+    assert torch.equal(pair.act_quantizer.scale, listed.act_quantizer.scale)
+
+
 @dataclass
 class Out:
     logits: Tensor
