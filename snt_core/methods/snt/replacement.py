@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from snt_core.methods.snt.call_sites import (
     LEAKY,
     CallTrace,
     Site,
+    fresh,
     kind_of,
     tensors,
 )
@@ -41,7 +43,7 @@ def outputs(net: nn.Module, arguments: tuple[Any, ...]) -> list[Tensor]:
     Raises:
         ValueError: there is none.
     """
-    output = net(*arguments)
+    output = net(*fresh(arguments))
     found = tensors(output)
     if not found:
         raise ValueError(
@@ -193,16 +195,38 @@ class Replacement:
         finally:
             for handle in handles:
                 handle.remove()
-        if not all(map(_close, found, expected)):
+        if len(found) != len(expected) or not all(map(_close, found, expected)):
             raise ValueError(
                 "the model reads what an activation overwrites in place: set inplace=False in its "
                 "activations, and see that its outputs stay the same"
             )
 
 
+def difference(found: list[Tensor], expected: list[Tensor]) -> float:
+    """Return the largest difference between outputs; infinite where they are of other shapes."""
+    if len(found) != len(expected):
+        return math.inf
+    return max(map(_apart, found, expected), default=0.0)
+
+
+def _apart(a: Tensor, b: Tensor) -> float:
+    if a.shape != b.shape:
+        return math.inf
+    if torch.equal(a, b):  # empty ones too
+        return 0.0
+    if not (a.is_floating_point() or a.is_complex()):
+        a, b = a.double(), b.double()  # truth values and unsigned integers have no difference
+    return float((a - b).abs().max())
+
+
 def _close(found: Tensor, expected: Tensor) -> bool:
-    """Whether two outputs are equal up to what another kernel may round."""
-    size = float(expected.abs().nan_to_num().max()) if expected.numel() else 0.0
+    """Whether two outputs are equal, floats up to what another kernel may round."""
+    if found.shape != expected.shape:
+        return False
+    numbers = expected.is_floating_point() or expected.is_complex()
+    if not numbers or not expected.numel():
+        return torch.equal(found, expected)
+    size = float(expected.abs().nan_to_num().max())
     return torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * size, equal_nan=True)
 
 

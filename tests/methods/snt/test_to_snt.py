@@ -347,6 +347,59 @@ def test_outputs_are_compared_in_whatever_they_come(form):
         to_snt(ReadsAgain(nn.ReLU(inplace=True), FORMS[form], drop=True).eval(), x)
 
 
+BESIDE = {
+    "truth values": lambda x: x > 0,
+    "none": lambda x: x[:0],
+    "classes": lambda x: x.argmax(1),
+    "bytes": lambda x: (x > 0).byte(),
+    "complex": lambda x: torch.complex(x, x),
+    "minus infinity": lambda x: x.masked_fill(x < 0, -torch.inf),
+    "some": lambda x: x[x > 0.2],
+    "as many as": lambda x: x[x[:, 0] > 0.2].unbind(),
+}
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("kind", BESIDE)
+def test_outputs_of_any_format_and_size_are_compared(kind, alone):
+    def put(x: Tensor) -> Any:
+        return BESIDE[kind](x) if alone else (x, BESIDE[kind](x))
+
+    x = torch.randn(500, 4, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    _, same = to_snt(ReadsAgain(nn.ReLU(), put, drop=False).eval(), x)
+    assert same.equal
+    assert same.difference == 0
+    _, other = to_snt(ReadsAgain(nn.GELU(), put, drop=False).eval(), x)
+    empty = kind == "none" and alone
+    assert other.equal is empty
+    assert (other.difference == 0) is empty
+    if not empty:
+        with pytest.raises(ValueError, match="overwrites in place"):
+            to_snt(ReadsAgain(nn.ReLU(inplace=True), put, drop=True).eval(), x)
+
+
+def test_each_run_gets_an_example_of_its_own():
+    class Normalising(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1))
+
+        def forward(self, batch: dict[str, Tensor], shift: Tensor) -> Tensor:
+            return self.body(batch["x"].sub_(shift).div_(0.25))
+
+    class Tensors(Normalising):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward({"x": x}, torch.tensor(0.5))
+
+    x = images(8)
+    before = x.clone()
+    for preact in (False, True):
+        assert to_snt(Normalising().eval(), ({"x": x}, torch.tensor(0.5)), preact=preact)[1].equal
+        assert to_snt(Tensors().eval(), x, preact=preact)[1].equal
+    assert torch.equal(x, before)
+
+
 @pytest.mark.parametrize("put", [lambda x: None, lambda x: SimpleNamespace(x=x), lambda x: [1]])
 def test_an_output_without_a_tensor_is_not_called_equal(put):
     with pytest.raises(ValueError, match=r"^the model returns a \w+ in which no tensor[^\n]*$"):
