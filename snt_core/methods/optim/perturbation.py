@@ -42,6 +42,8 @@ def perturbed(
     rest = iter(_times(directions, sizes))
     moved: list[Tensor] = []
     for rho, group in groups:
+        if not group:
+            continue
         step = _shrunk([next(rest) for _ in group], rho / norm)
         torch._foreach_add_(step, group)
         moved += [s if s.dtype == p.dtype else s.to(p.dtype) for s, p in zip(step, group)]

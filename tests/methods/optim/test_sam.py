@@ -364,6 +364,20 @@ def test_parameters_of_several_dtypes_share_one_norm():
     assert [w.dtype for w in seen[1]] == list(sizes)
 
 
+@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_group_without_a_gradient_changes_nothing(adaptive, place):
+    def weights(groups: list[dict]) -> list[float]:
+        optimizer = SAM(torch.optim.SGD(groups, lr=0.1), rho=0.5, adaptive=adaptive)
+        w = optimizer.param_groups[-1 if len(groups) == 1 else 1 - place]["params"][0]
+        optimizer.step(quadratic(w))
+        return w.tolist()
+
+    groups = [{"params": [nn.Parameter(torch.tensor([3.0, 1.0]))]} for _ in range(2)]
+    groups.insert(place, {"params": [nn.Parameter(torch.zeros(1))]})
+    assert weights(groups[:2]) == weights([groups[2]])
+
+
 def test_each_group_may_have_its_own_radius():
     a, b = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
     seen = []
