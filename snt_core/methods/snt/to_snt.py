@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from snt_core.common.arguments import require_number
 from snt_core.methods.models.wrapping import copied, unwrapped
 from snt_core.methods.snt.call_sites import find
 from snt_core.methods.snt.preactivation import Rows, move
@@ -119,6 +120,8 @@ def to_snt(
     """
     if isinstance(slope, str) and slope != "match":
         raise ValueError(f"slope is '{slope}'; it must be 'match' or a number, such as {SLOPE}")
+    if not isinstance(slope, str):
+        require_number(slope=slope)
     arguments = example if isinstance(example, tuple) else (example,)
     if not any(isinstance(x, Tensor) for x in arguments):
         raise ValueError(
