@@ -577,3 +577,63 @@ def test_outputs_that_are_no_logits_are_refused(output, message: str) -> None:
 def test_a_task_of_something_else_than_functions_is_refused(fields: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Task(**fields)
+
+
+ROWS, CLASSES = torch.randn(N, 4), torch.arange(N) % 3
+CE = F.cross_entropy
+FAILING = {
+    "loss fails on the first batch: RuntimeError": ((ROWS, CLASSES.int()), {"loss_fn": CE}),
+    "loss fails on the first batch: IndexError": ((ROWS, CLASSES + 5), {"loss_fn": CE}),
+    "loss fails on the first batch: AttributeError": (
+        (ROWS, CLASSES),
+        {"loss_fn": lambda output, y: CE(output.logits, y)},
+    ),
+    "labels from 0 to 2 do not fit 2 class weights": (
+        (ROWS, CLASSES),
+        {"loss_fn": nn.CrossEntropyLoss(weight=torch.ones(2))},
+    ),
+    "target fails on a batch: KeyError": (
+        [{"x": ROWS}],
+        {"loss_fn": CE, "target": lambda batch: batch["labels"]},
+    ),
+    "weight fails on a batch: TypeError": (
+        (ROWS, CLASSES),
+        {"weight": lambda batch: batch["labels"]},
+    ),
+    "model fails on the first batch: AttributeError": (
+        (ROWS, CLASSES),
+        {"forward": lambda model, batch: model(batch[0]).logits},
+    ),
+    "model fails on the first batch: AssertionError": (
+        (ROWS, CLASSES),
+        {"forward": lambda model, batch: exec("assert 0")},
+    ),
+}
+
+
+@pytest.mark.parametrize("words", FAILING)
+def test_what_a_users_function_raises_is_told_in_a_line(words: str) -> None:
+    data, functions = FAILING[words]
+    with pytest.raises(ValueError, match=rf"^[^\n]*{words}[^\n]*$"):
+        lambda_max(nn.Linear(4, 3), data, task=Task(**functions))
+
+
+MEASURES = {
+    "lambda_max": lambda_max,
+    "hessian_trace": hessian_trace,
+    "loss_rises": lambda model, data: loss_rises(model, {"same": model}, data),
+    "loss_surface": loss_surface,
+    "adaptive_sharpness": adaptive_sharpness,
+    "quantize_static": partial(quantize_static, weight_bits=8, act_bits=8),
+    "prepare_qat": partial(prepare_qat, weight_bits=8, act_bits=8),
+    "activation_entropy": activation_entropy,
+}
+
+
+@pytest.mark.parametrize("form", ["pair", "batches"])
+@pytest.mark.parametrize("name", MEASURES)
+def test_inputs_of_a_wrong_shape_are_told_in_a_line(name: str, form: str) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(36, 3))
+    pair = (torch.randn(N, 1, 5, 5), CLASSES)
+    with pytest.raises(ValueError, match=r"^the model fails on the first batch: [^\n]*$"):
+        MEASURES[name](model, pair if form == "pair" else [pair])
