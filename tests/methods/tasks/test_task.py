@@ -87,6 +87,19 @@ def soft_labels() -> tuple:
     return model, (x, y), Task(loss_fn=F.cross_entropy), lambda net: F.cross_entropy(net(x), y)
 
 
+def distillation() -> tuple:
+    model, (x, y) = mlp(3), (torch.randn(N, 5).double(), torch.rand(N, 3).softmax(1).double())
+    task = Task(
+        loss_fn=nn.KLDivLoss(reduction="batchmean"),
+        forward=lambda model, batch: model(batch[0]).log_softmax(1),
+    )
+
+    def loss_of(net: nn.Module) -> Tensor:
+        return F.kl_div(net(x).log_softmax(1), y, reduction="none").sum() / N
+
+    return model, (x, y), task, loss_of
+
+
 class Segmenter(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -193,7 +206,7 @@ def partial_loss() -> tuple:
 TASKS = {
     f.__name__: f
     for f in (regression, binary, soft_labels, segmentation, tokens, several_inputs, autoencoder)
-    + (ignored_labels, class_weights, partial_loss)
+    + (distillation, ignored_labels, class_weights, partial_loss)
 }
 
 
