@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from snt_core.methods.models.wrapping import copied
 from snt_core.methods.tasks.blaming import KINDS, blaming
 from snt_core.methods.tasks.class_labels import (
     PARTS,
@@ -157,6 +158,8 @@ class Objective:
         plain = self.task.loss_fn is None and self.task.forward is None
         if plain and self.pair is not None and self.task.target is None:
             batch = tuple(x[:2] for x in batch)  # two show whether the model takes them
+        if plain:
+            model = copied(model)  # it may keep what it computes here, without gradients
         with torch.set_grad_enabled(not plain), torch.autocast(device.type, enabled=False):
             with blaming(FIRST):
                 output = self.output(model, batch, dtype)
