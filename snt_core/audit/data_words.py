@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from snt_core.audit import pictures, user_files
@@ -132,6 +132,26 @@ def _of_file(source: Named, words: str) -> Data:
     notes = (f"The first {MOST:,} samples serve.",) if count > MOST else ()
     how = "targets of the loader" if targets else "no targets: agreement with the float net"
     return Data(words, x, y, how=how, notes=notes)
+
+
+def counted(data: Data) -> Data:
+    """Return the samples that count: those with the label -100 are left out, as by the loss.
+
+    Raises UserError where none is left.
+    """
+    from snt_core.methods.tasks.task import IGNORED
+
+    y = data.targets
+    if y is None or y.ndim != 1 or y.is_floating_point() or not (y == IGNORED).any():
+        return data
+    keep = y != IGNORED
+    left = int((~keep).sum())
+    if left == len(y):
+        raise UserError(
+            f"all {left} labels are {IGNORED}, which does not count; give class indices"
+        )
+    notes = (*data.notes, f"{left:,} samples with the label {IGNORED} do not count.")
+    return replace(data, inputs=data.inputs[keep], targets=y[keep], notes=notes)
 
 
 def batches_of(source: Named, words: str) -> Data:

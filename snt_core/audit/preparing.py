@@ -49,7 +49,7 @@ def prepare(asked: Asked, seconds: float) -> Prepared:
     model = network.model.to(device()).eval()
     if task is None:
         data = _samples(source, network, model, asked.data, seconds)
-        data = replace(data, inputs=_as_taken(data.inputs, model))
+        data = data_words.counted(replace(data, inputs=_as_taken(data.inputs, model)))
     elif isinstance(source, user_files.Named):
         data = data_words.batches_of(source, asked.data)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -191,6 +192,34 @@ def test_folders_that_mean_nothing_are_refused(file, tmp_path):
     (broken / "a" / "0.jpg").write_bytes(b"no image")
     ask = Asked(target=f"{file}:make", data=str(broken))
     refused(lambda: prepare(ask, 60), "0.jpg is not a readable image")
+
+
+@pytest.mark.parametrize("ignored", [[0], [3, 5, 11], [*range(11)]])
+def test_samples_whose_label_does_not_count_are_left_out(ignored):
+    inputs, targets = torch.randn(12, 3), torch.arange(12) % 3
+    plain = data_words.Data("x", inputs, targets)
+    assert data_words.counted(plain) is plain
+    marked = targets.clone()
+    marked[ignored] = -100
+    found = data_words.counted(replace(plain, targets=marked))
+    kept = [i for i in range(12) if i not in ignored]
+    assert torch.equal(found.inputs, inputs[kept])
+    assert torch.equal(found.targets, targets[kept])
+    assert found.notes == (f"{len(ignored)} samples with the label -100 do not count.",)
+
+
+def test_an_audit_takes_labels_that_do_not_count(file):
+    more = "\nignored = [(torch.randn(4, 3, 16, 16), torch.tensor([0, -100, 2, 1]))]\n"
+    file.write_text(file.read_text() + more)
+    found = prepare(Asked(target=f"{file}:make", data=f"{file}:ignored"), 60)
+    assert found.scene.targets.tolist() == [0, 2, 1]
+    assert len(found.scene.inputs) == 3
+    assert any("label -100" in note for note in found.notes)
+
+
+def test_labels_that_do_not_count_at_all_are_refused():
+    with pytest.raises(UserError, match=r"^all 4 labels are -100[^\n]*$"):
+        data_words.counted(data_words.Data("x", torch.randn(4, 3), torch.full((4,), -100)))
 
 
 @pytest.mark.parametrize("loader", ["pairs", "dicts"])

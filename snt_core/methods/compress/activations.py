@@ -56,6 +56,7 @@ from snt_core.methods.compress.quantize import checked_bits, fake_quantize_weigh
 from snt_core.methods.compress.ranges import (
     Range,
     affine,
+    check_percentile,
     extremes,
     histograms,
     least_error,
@@ -107,8 +108,7 @@ def calibrate(
     checked_bits("act_bits", act_bits)
     if observer not in ("minmax", "percentile", "mse"):
         raise ValueError(f"observer '{observer}' is none of 'minmax', 'percentile', 'mse'")
-    if not 50 < percentile <= 100:
-        raise ValueError(f"percentile {percentile} is outside (50, 100]")
+    check_percentile(percentile)
     model = unwrapped(model)
     chunks: Chunks = {"task": task, "batch_size": batch_size, "preprocess": preprocess}
     ranges = extremes(model, data, **chunks)

@@ -43,6 +43,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import BoolTensor, nn
 
+from snt_core.common.arguments import require_number
 from snt_core.methods.compress.magnitude import smallest
 from snt_core.methods.compress.masking import Mask, compute_by, parametrized_by
 from snt_core.methods.compress.quantize import FakeQuantize
@@ -108,7 +109,7 @@ def prune_sweep(model: nn.Module, sparsities: Iterable[float]) -> Iterator[tuple
     Raises:
         ValueError: as :func:`magnitude_masks`, at the first model.
     """
-    sparsities = list(sparsities)
+    sparsities = _several(sparsities)
     for level in sparsities:
         check_sparsity(level)
     check_prunable(model)
@@ -138,17 +139,23 @@ def sparsity(model: nn.Module) -> float:
     return sum(int((w == 0).sum()) for w in weights) / max(1, total)
 
 
+def _several(sparsities: Iterable[float]) -> list[float]:
+    try:
+        return list(sparsities)
+    except TypeError as error:  # a number, or a tensor that is one
+        raise ValueError(
+            f"sparsities is {sparsities!r}; it must be several numbers, such as (0.3, 0.5)"
+        ) from error
+
+
 def check_sparsity(sparsity: float) -> None:
     """Refuse a sparsity outside [0, 1].
 
     Raises:
         ValueError: it is.
     """
-    try:
-        inside = 0 <= sparsity <= 1
-    except TypeError:
-        inside = False
-    if not inside:
+    require_number(sparsity=sparsity)
+    if not 0 <= sparsity <= 1:
         raise ValueError(
             f"sparsity {sparsity} is outside [0, 1]: it is the share of pruned weights"
         )
@@ -224,6 +231,7 @@ def prune_iterative(
     Raises:
         ValueError: as :func:`magnitude_masks`, or ``sparsities`` do not rise.
     """
+    sparsities = _several(sparsities)
     check_prunable(model)
     model = fold(copied(unwrapped(model)))
     check_finite(prunable(model))

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from snt_core.common.arguments import require_whole
 from snt_core.methods.compress.magnitude import smallest
 from snt_core.methods.compress.masking import Mask, compute_by, parametrized_by
 from snt_core.methods.compress.prune import (
@@ -224,6 +225,7 @@ def _length(schedule: Schedule, steps: int | None) -> int:
         return len(schedule)
     check_sparsity(schedule)
     steps = 1 if steps is None else steps
+    require_whole(steps=steps)
     if steps < 1:
         raise ValueError(f"steps {steps} must be 1 or more")
     return steps

@@ -19,6 +19,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
+from snt_core.common.arguments import require_number
 from snt_core.methods.models.compressible import LAYERS
 from snt_core.methods.models.wrapping import unwrapped
 from snt_core.methods.tasks.observe import Chunks, Range, agree, observe
@@ -100,6 +101,13 @@ def widened(ends: Range | None, x: Tensor) -> Range:
     if x.numel() == 0:
         return low, high
     return min(low, x.min().item()), max(high, x.max().item())
+
+
+def check_percentile(percentile: float) -> None:
+    """Raise ValueError unless a percentile is above 50 and up to 100."""
+    require_number(percentile=percentile)
+    if not 50 < percentile <= 100:
+        raise ValueError(f"percentile {percentile} is outside (50, 100]")
 
 
 def quantiles(counts: Tensor, ends: Range, share: float) -> Range:

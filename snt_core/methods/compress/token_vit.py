@@ -29,6 +29,7 @@ from typing import Any
 
 from torch import nn
 
+from snt_core.common.arguments import require_number, require_whole
 from snt_core.common.vision import torchvision
 from snt_core.methods.compress.token_blocks import (
     TIMM,
@@ -59,6 +60,7 @@ def merge_tokens(model: nn.Module, r: int) -> nn.Module:
     Raises:
         ValueError: ``r`` is negative, or the model is not a VisionTransformer of plain blocks.
     """
+    require_whole(r=r)
     if r < 0:
         raise ValueError(f"r {r} is negative: it is the number of merges in each block")
     vit = _known(model)
@@ -88,9 +90,10 @@ def prune_tokens(model: nn.Module, keep_ratio: float) -> nn.Module:
         keep_ratio: share of the patches that stay, in (0, 1]; at least one does.
 
     Raises:
-        ValueError: ``keep_ratio`` is outside (0, 1], the model has no class token, or is not a
-            VisionTransformer of plain blocks.
+        ValueError: ``keep_ratio`` is outside (0, 1], the model has no class token or no block, or
+            is not a VisionTransformer of plain blocks.
     """
+    require_number(keep_ratio=keep_ratio)
     if not 0 < keep_ratio <= 1:
         raise ValueError(f"keep_ratio {keep_ratio} is outside (0, 1]: it is the share that stays")
     vit = _known(model)
@@ -98,6 +101,8 @@ def prune_tokens(model: nn.Module, keep_ratio: float) -> nn.Module:
         raise ValueError("the model has no class token, whose attention says which patches stay")
     if keep_ratio < 1:
         names = [name for name, _ in vit.blocks.named_children()]
+        if not names:
+            raise ValueError("the model has no block, and patches are dropped within blocks")
         # a set, since quarters of a net of fewer than four blocks coincide
         for i in {len(names) * quarter // 4 for quarter in (1, 2, 3)}:
             block = vit.blocks.get_submodule(names[i])

@@ -31,6 +31,9 @@ def exact_copy(model: nn.Module) -> nn.Module:
         ValueError: a parameter is complex, or not there yet.
     """
     model = fuse(plain_copy(model), on=False)  # one-pass kernels have no second derivative
+    for module in model.modules():
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            module.sparse = False  # only the layout of gradients, which must be that of vectors
     for name, p in model.named_parameters():
         if p.is_complex():
             raise ValueError(f"parameter '{name}' is complex: its Hessian is not defined here")

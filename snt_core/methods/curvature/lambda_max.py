@@ -51,6 +51,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from snt_core.common.arguments import require_number, require_whole
 from snt_core.methods.curvature.hessian import BNMode, Hessian
 from snt_core.methods.curvature.lanczos import Bound, lanczos, rounding
 from snt_core.methods.tasks.objective import Objective, Preprocess
@@ -61,6 +62,7 @@ SKETCH = 128  # images on which a start is sought
 SKETCH_PRODUCTS = 5
 # Published records of nets up to this size were made so, and err by up to 2e-3 of the value.
 SETTLED = 2**24
+FORMATS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)  # of products
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,10 +145,17 @@ def lambda_max(
             targets that are no class labels without a task that says what they are, data that
             changes from pass to pass, or no second derivative.
     """
+    require_whole(max_products=max_products, seed=seed)
+    require_number(tolerance=tolerance)
     if max_products < 1 or not tolerance > 0:
         raise ValueError(f"max_products {max_products} must be >= 1, tolerance {tolerance} > 0")
     if start not in ("random", "sketch"):
         raise ValueError(f"start '{start}' is neither 'random' nor 'sketch'")
+    if dtype is not None and dtype not in FORMATS:
+        said = ", ".join(map(str, FORMATS))
+        raise ValueError(f"dtype is {dtype!r}; it must be None or one of {said}")
+    if scale is not None:
+        _check_flat("scale", scale)
     objective = Objective(data, task, batch_size=batch_size, preprocess=preprocess)
     if start == "sketch" and objective.pair is None:
         raise ValueError("start 'sketch' takes a pair of tensors (inputs, targets)")
@@ -185,10 +194,15 @@ def _scaled(hessian: Hessian, scale: Tensor | None) -> Callable[[Tensor], Tensor
         return hessian
     if scale.shape != (hessian.size,):
         raise ValueError(f"scale of shape {tuple(scale.shape)}, expected ({hessian.size},)")
-    if not scale.isfinite().all():
-        raise ValueError("scale holds values that are not finite")
     factors = scale.to(hessian.like)
     return lambda v: factors * hessian(factors * v)
+
+
+def _check_flat(name: str, values: Any) -> None:
+    if not isinstance(values, Tensor):
+        raise ValueError(f"{name} is a {type(values).__name__}, not a tensor: give torch.tensor()")
+    if not values.isfinite().all():
+        raise ValueError(f"{name} holds values that are not finite")
 
 
 @torch.inference_mode(False)
@@ -211,8 +225,7 @@ def hvp(
     Raises:
         ValueError: as :func:`lambda_max`, or the vector has another length or is not finite.
     """
-    if not vector.isfinite().all():
-        raise ValueError("the vector holds values that are not finite")
+    _check_flat("the vector", vector)
     objective = Objective(data, task, batch_size=batch_size, preprocess=preprocess)
     return Hessian(model, objective, bn_mode)(vector)
 

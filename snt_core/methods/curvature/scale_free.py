@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snt_core.common.arguments import require_number
 from snt_core.methods.curvature.exact import Passes, exact_copy
 from snt_core.methods.models.compressible import FIRST_AXIS, outputs_by_name
 from snt_core.methods.models.wrapping import unwrapped
@@ -79,6 +80,7 @@ def adaptive_sharpness(
         ValueError: no image, ``rho`` not above 0, a loss that is not finite or changes from pass to
             pass, or a model whose copy has no gradient (a scripted one).
     """
+    require_number(rho=rho)
     if not 0 < rho < math.inf:
         raise ValueError(f"rho {rho} must be above 0 and finite")
     objective = Objective(data, task, batch_size=batch_size, preprocess=preprocess)

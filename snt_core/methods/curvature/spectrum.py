@@ -40,6 +40,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snt_core.common.arguments import require_whole
 from snt_core.methods.curvature.hessian import BNMode, Hessian
 from snt_core.methods.curvature.lanczos import lanczos
 from snt_core.methods.tasks.objective import Objective, Preprocess
@@ -111,6 +112,7 @@ def hessian_trace(
     Raises:
         ValueError: as :func:`lambda_max`, or fewer than 2 probes.
     """
+    _check_probes(probes, seed)
     objective = Objective(data, task, batch_size=batch_size, preprocess=preprocess)
     hessian = Hessian(model, objective, bn_mode)
     values = [
@@ -151,6 +153,8 @@ def spectral_density(
     Raises:
         ValueError: as :func:`hessian_trace`, or fewer than 1 step.
     """
+    _check_probes(probes, seed)
+    require_whole(steps=steps)
     if steps < 1:
         raise ValueError(f"steps {steps} must be >= 1")
     objective = Objective(data, task, batch_size=batch_size, preprocess=preprocess)
@@ -166,9 +170,13 @@ def spectral_density(
     return SpectralDensity(nodes=nodes, weights=weights, trace=_trace(traces, hessian, bn_mode))
 
 
-def _rademacher(hessian: Hessian, probes: int, seed: int) -> Iterator[Tensor]:
+def _check_probes(probes: int, seed: int) -> None:
+    require_whole(probes=probes, seed=seed)
     if probes < 2:
         raise ValueError(f"probes {probes} must be >= 2: one has no spread to take an error from")
+
+
+def _rademacher(hessian: Hessian, probes: int, seed: int) -> Iterator[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     for _ in range(probes):
         signs = 2 * torch.randint(2, (hessian.size,), generator=generator) - 1

@@ -29,6 +29,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from snt_core.common.arguments import require_number, require_whole
 from snt_core.methods.curvature.exact import Passes, call_with, exact_copy
 from snt_core.methods.models.compressible import FIRST_AXIS, Outputs, outputs_by_name, prunable
 from snt_core.methods.models.folding import fold
@@ -84,6 +85,8 @@ def loss_surface(
     Raises:
         ValueError: a loss is not finite, no convolution or linear layer, argument out of range.
     """
+    require_number(span=span)
+    require_whole(points=points, seed=seed)
     if not 0 < span < math.inf or points < 3 or points % 2 == 0:
         raise ValueError(f"span {span} must be > 0, and points {points} odd and >= 3")
     objective = Objective(data, task, batch_size=batch_size, preprocess=preprocess)

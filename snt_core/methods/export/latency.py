@@ -31,6 +31,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from snt_core.common.arguments import require_whole
 from snt_core.common.timing import seconds_of
 from snt_core.methods.compress.quantize import freeze
 from snt_core.methods.export.extra import required
@@ -127,6 +128,7 @@ def latency(
     """
     if engine not in ("onnxruntime", "torch", "simulated"):
         raise ValueError(f"engine is {engine!r}; it must be 'onnxruntime', 'torch' or 'simulated'")
+    require_whole(threads=threads, repeats=repeats)
     if threads < 1 or repeats < 1:
         raise ValueError(f"threads {threads} and repeats {repeats} must be at least 1")
     args = inputs if isinstance(inputs, tuple) else (inputs,)

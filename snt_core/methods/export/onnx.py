@@ -65,8 +65,8 @@ def export_onnx(
 
     Raises:
         ImportError: onnx or onnxscript is missing.
-        ValueError: the example is no tensor, the model is not in float32, or it cannot be exported;
-            the first line of the exporter's reason is told.
+        ValueError: the example is no tensor, the model is not in float32, or it cannot be exported
+            (as an LSTM with ``proj_size``); the first line of the exporter's reason is told.
         OSError: the file cannot be written.
     """
     required("onnx", "onnxscript")
@@ -183,6 +183,12 @@ def _with_nodes(model: nn.Module) -> nn.Module:
     for name, value in [*model.named_parameters(), *model.named_buffers()]:
         if value.is_floating_point() and value.dtype != torch.float32:
             raise ValueError(f"'{name}' is {value.dtype}; export to ONNX is for model.float()")
+    for name, module in model.named_modules():
+        if isinstance(module, nn.LSTM) and module.proj_size:
+            raise ValueError(
+                f"layer '{name}' is an LSTM with proj_size={module.proj_size}, which ONNX's LSTM "
+                "does not have: use proj_size=0 and a Linear layer after it"
+            )
     described(model)  # which refuses other quantizers
     for module in list(model.modules()):
         quantizer = getattr(module, "act_quantizer", None)

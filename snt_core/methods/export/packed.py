@@ -87,7 +87,11 @@ def packed_bytes(model: nn.Module) -> bytes:
         "quantizers": described(model),
         "sha256": _digest(tensors),
     }
-    content: bytes = to_file.save(tensors, {KEY: json.dumps(about, separators=(",", ":"))})
+    try:
+        content: bytes = to_file.save(tensors, {KEY: json.dumps(about, separators=(",", ":"))})
+    except KeyError as error:  # of a format that safetensors does not know
+        odd = [f"'{name}' is {t.dtype}" for name, t in tensors.items() if t.dtype in error.args]
+        raise ValueError(f"{', '.join(odd)}, which the file format cannot keep") from error
     return content
 
 

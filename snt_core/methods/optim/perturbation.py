@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 Tensors = list[Tensor] | tuple[Tensor, ...]
 
@@ -24,7 +25,8 @@ def perturbed(
     one norm, over the parameters of all groups. A gradient of zero asks for no perturbation.
 
     Args:
-        groups: pairs of rho and parameters; each parameter has a gradient.
+        groups: pairs of rho and parameters; each parameter has a gradient. A negative rho goes
+            down the gradient.
         adaptive: scale the neighbourhood by the weights' size.
         look: whether the norm may be read, which waits for a GPU. Where it may not (a CUDA graph
             is recorded), nothing is checked, and None is never returned.
@@ -42,6 +44,8 @@ def perturbed(
     rest = iter(_times(directions, sizes))
     moved: list[Tensor] = []
     for rho, group in groups:
+        if not group:
+            continue
         step = _shrunk([next(rest) for _ in group], rho / norm)
         torch._foreach_add_(step, group)
         moved += [s if s.dtype == p.dtype else s.to(p.dtype) for s, p in zip(step, group)]
@@ -51,6 +55,12 @@ def perturbed(
 def with_gradient(group: dict[str, Any]) -> list[Tensor]:
     """Return the parameters of an optimizer's group that have a gradient."""
     return [p for p in group["params"] if p.grad is not None]
+
+
+def sign(optimizer: Optimizer, group: dict[str, Any]) -> int:
+    """Return 1, or -1 where the optimizer maximizes: the worst neighbour is down the gradient."""
+    # of the group in torch's optimizers, of the optimizer itself in others
+    return -1 if group.get("maximize", getattr(optimizer, "maximize", False)) else 1
 
 
 def finite(params: list[Tensor]) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from snt_core.methods.optim.batch_statistics import Statistics
-from snt_core.methods.optim.perturbation import finite, perturbed, with_gradient
+from snt_core.methods.optim.perturbation import finite, perturbed, sign, with_gradient
 from snt_core.methods.optim.sam_checks import (
     require_base,
     require_dense,
@@ -24,8 +24,8 @@ from snt_core.methods.optim.sam_checks import (
 class SAM(Optimizer):
     """An optimizer around any other, which takes its step at `w` with the gradient of `w + e(w)`.
 
-    `e(w) = rho * g / |g|`, or `rho * w^2 g / |w g|` when adaptive, the norm over all parameters.
-    Groups, state and defaults are those of `base`: any scheduler works. Two ways to take a step::
+    `e(w) = rho * g / |g|`, or `rho * w^2 g / |w g|` when adaptive, the norm over all parameters;
+    `-e(w)` where `base` maximizes. Its groups, state and defaults serve. Two ways to take a step::
 
         import torch
         from snt_core.methods.optim.sam import SAM
@@ -57,7 +57,7 @@ class SAM(Optimizer):
     alone, each process looks in a direction of its own.
 
     Args:
-        base: the optimizer that takes the step; learning rates and state stay in it.
+        base: takes the step; learning rates and state stay in it, so that any scheduler works.
         rho: radius of the neighbourhood, finite and >= 0; with 0 the step is exactly the base
             optimizer's. A parameter group may have its own under the key "rho" (unless the base
             optimizer has a setting of that name, as Adadelta does).
@@ -167,12 +167,12 @@ class SAM(Optimizer):
     def first_step(self, zero_grad: bool = False) -> None:
         """Move the weights to `w + e(w)`, by the gradients that they have."""
         self._require_home()
-        groups = [(self._radius(group), with_gradient(group)) for group in self.param_groups]
+        groups = [
+            (sign(self.base, g) * self._radius(g), with_gradient(g)) for g in self.param_groups
+        ]
         params = [p for _, group in groups for p in group]
         require_dense(params)
-        away = None
-        if params:
-            away = perturbed(groups, adaptive=self.adaptive, look=_may_look())
+        away = perturbed(groups, adaptive=self.adaptive, look=_may_look()) if params else None
         weights = [p.data for p in params]
         self._home = _Home(params, weights, sound=away is not None)
         self._statistics.keep()

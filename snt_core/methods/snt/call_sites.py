@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from snt_core.methods.models.wrapping import unwrapped
+from snt_core.methods.tasks.feed import leaves, mapped
 
 # Eq. (1) without shifts is the same function
 LEAKY = {"ReLU", "LeakyReLU", "PReLU"}
@@ -254,10 +255,20 @@ def find(model: nn.Module, example: tuple[Any, ...]) -> CallTrace:
         handles += [enter, leave]
     try:
         with torch.no_grad(), watch:
-            output = model(*example)
+            output = model(*fresh(example))
     finally:
         for handle in handles:
             handle.remove()
     watch.trace.kept.append(output)
-    watch.trace.returned = {id(leaf) for leaf in tree_leaves(output)}
+    watch.trace.returned = set(map(id, tensors(output)))
     return watch.trace
+
+
+def tensors(output: Any) -> list[Tensor]:
+    """Return the tensors in an output of any structure, those that torch knows among them."""
+    return [x for leaf in tree_leaves(output) for x in leaves(leaf)]
+
+
+def fresh(arguments: tuple[Any, ...]) -> Any:
+    """Return the arguments with copies of their tensors, which a model may overwrite."""
+    return mapped(arguments, lambda x: x.detach().clone().requires_grad_(x.requires_grad))

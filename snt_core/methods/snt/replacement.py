@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_leaves
 
-from snt_core.methods.snt.call_sites import GATES, KINDS, LEAKY, CallTrace, Site, kind_of
+from snt_core.methods.snt.call_sites import (
+    GATES,
+    KINDS,
+    LEAKY,
+    CallTrace,
+    Site,
+    fresh,
+    kind_of,
+    tensors,
+)
 from snt_core.methods.snt.retrace import Retraced, Untraceable
 from snt_core.methods.snt.transform import SNTActivation
 
@@ -29,13 +38,19 @@ def swap(net: nn.Module, old: nn.Module, new: nn.Module, modes: dict[nn.Module, 
 
 @torch.no_grad()
 def outputs(net: nn.Module, arguments: tuple[Any, ...]) -> list[Tensor]:
-    """Return the tensors that a net returns."""
-    return tensors(net(*arguments))
+    """Return the tensors that a net returns.
 
-
-def tensors(output: Any) -> list[Tensor]:
-    """Return the tensors in an output of any structure."""
-    return [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+    Raises:
+        ValueError: there is none.
+    """
+    output = net(*fresh(arguments))
+    found = tensors(output)
+    if not found:
+        raise ValueError(
+            f"the model returns a {type(output).__name__} in which no tensor is found to compare: "
+            "wrap it in a module that returns tensors, alone or in a tuple, dict or dataclass"
+        )
+    return found
 
 
 class Replacement:
@@ -180,16 +195,38 @@ class Replacement:
         finally:
             for handle in handles:
                 handle.remove()
-        if not all(map(_close, found, expected)):
+        if len(found) != len(expected) or not all(map(_close, found, expected)):
             raise ValueError(
                 "the model reads what an activation overwrites in place: set inplace=False in its "
                 "activations, and see that its outputs stay the same"
             )
 
 
+def difference(found: list[Tensor], expected: list[Tensor]) -> float:
+    """Return the largest difference between outputs; infinite where they are of other shapes."""
+    if len(found) != len(expected):
+        return math.inf
+    return max(map(_apart, found, expected), default=0.0)
+
+
+def _apart(a: Tensor, b: Tensor) -> float:
+    if a.shape != b.shape:
+        return math.inf
+    if torch.equal(a, b):  # empty ones too
+        return 0.0
+    if not (a.is_floating_point() or a.is_complex()):
+        a, b = a.double(), b.double()  # truth values and unsigned integers have no difference
+    return float((a - b).abs().max())
+
+
 def _close(found: Tensor, expected: Tensor) -> bool:
-    """Whether two outputs are equal up to what another kernel may round."""
-    size = float(expected.abs().nan_to_num().max()) if expected.numel() else 0.0
+    """Whether two outputs are equal, floats up to what another kernel may round."""
+    if found.shape != expected.shape:
+        return False
+    numbers = expected.is_floating_point() or expected.is_complex()
+    if not numbers or not expected.numel():
+        return torch.equal(found, expected)
+    size = float(expected.abs().nan_to_num().max())
     return torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * size, equal_nan=True)
 
 

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from snt_core.common.arguments import require_number
 from snt_core.methods.models.wrapping import copied, unwrapped
 from snt_core.methods.snt.call_sites import find
 from snt_core.methods.snt.preactivation import Rows, move
-from snt_core.methods.snt.replacement import Replacement, outputs
+from snt_core.methods.snt.replacement import Replacement, difference, outputs
 from snt_core.methods.snt.transform import SLOPE
 
 
@@ -52,7 +53,7 @@ class Report:
         moved: activations that went before the linear layers, each with where to.
         stayed: those that could not or need not move, each with the reason.
         equal: whether the outputs for the example, in eval mode, are the old ones to the last bit.
-        difference: the largest difference between them.
+        difference: the largest difference between them; infinite where their shapes differ.
     """
 
     replaced: tuple[Replaced, ...]
@@ -119,6 +120,8 @@ def to_snt(
     """
     if isinstance(slope, str) and slope != "match":
         raise ValueError(f"slope is '{slope}'; it must be 'match' or a number, such as {SLOPE}")
+    if not isinstance(slope, str):
+        require_number(slope=slope)
     arguments = example if isinstance(example, tuple) else (example,)
     if not any(isinstance(x, Tensor) for x in arguments):
         raise ValueError(
@@ -154,7 +157,7 @@ def to_snt(
     ]
     report = Report(
         *(tuple(replaced), tuple(work.left), tuple(moved), tuple(stayed)),
-        equal=all(map(torch.equal, found, expected)),
-        difference=max((float((a - b).abs().max()) for a, b in zip(found, expected)), default=0.0),
+        equal=len(found) == len(expected) and all(map(torch.equal, found, expected)),
+        difference=difference(found, expected),
     )
     return Transformed(net, report)

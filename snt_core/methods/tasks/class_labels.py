@@ -68,6 +68,18 @@ def checked_labels(output: Any, target: Tensor) -> Tensor:
     return labels
 
 
+def weights_of(labels: Tensor, classes: Tensor) -> Tensor:
+    """Return the class weight of each label; refuse labels that have none."""
+    if labels.numel():
+        low, high = labels.aminmax()
+        if low < 0 or high >= len(classes):
+            raise ValueError(
+                f"labels from {low} to {high} do not fit {len(classes)} class weights: give one "
+                "weight for each class"
+            )
+    return classes.to(labels.device)[labels.long()]
+
+
 def what_counts(loss_fn: Any) -> tuple[int, Tensor | None] | None:
     """Return the ignored label and the class weights of a cross-entropy, or None for another."""
     if loss_fn is None:

@@ -1,12 +1,15 @@
 """Data in any of its forms, as batches that can be read again and again.
 
 `(inputs, targets)` is a pair of tensors, split into batches; a list of batches and a DataLoader are
-read as they are; where targets are not needed, a tensor of inputs is enough.
+read as they are; where targets are not needed, a tensor of inputs is enough. A list of two tensors
+is read as what a DataLoader yields, inputs and targets, where it cannot be two batches of inputs.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -36,7 +39,7 @@ class Feed:
                 raise ValueError("data is a tensor without targets: give (inputs, targets)")
             self.size = _filled(data, "data")
             self._batches = data.split(batch_size)
-        elif _is_pair(data):
+        elif _is_pair(data, inputs_alone):
             self.pair = inputs, targets = data[0], data[1]
             self.size = _filled(inputs, "inputs")
             if len(inputs) != _filled(targets, "targets"):
@@ -76,7 +79,10 @@ def floats(value: Any, dtype: torch.dtype) -> Any:
 def mapped(
     value: Any, change: Callable[[Tensor], Tensor], other: Callable[[Any], Any] | None = None
 ) -> Any:
-    """Return nested tensors, each changed; `other` changes what has a `to` without being one."""
+    """Return nested tensors, each changed; `other` changes what has a `to` without being one.
+
+    Mappings, lists, tuples and dataclasses are opened, and come back as what they were.
+    """
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, Mapping):
@@ -86,14 +92,29 @@ def mapped(
         return type(value)(*(mapped(part, change, other) for part in value))
     if isinstance(value, list | tuple) and not hasattr(value, "to"):
         return type(value)(mapped(part, change, other) for part in value)
-    return other(value) if other is not None and hasattr(value, "to") else value
+    if other is not None and hasattr(value, "to"):
+        return other(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        made = copy.copy(value)  # not by its constructor, which may take other arguments
+        for field in fields(value):
+            part = mapped(getattr(value, field.name), change, other)
+            object.__setattr__(made, field.name, part)  # of frozen ones too
+        return made
+    return value
 
 
 def leaves(value: Any) -> list[Tensor]:
     """Return the tensors of a nested value, in order."""
-    found: list[Tensor] = []
-    mapped(value, lambda x: found.append(x) or x)  # type: ignore[func-returns-value]
-    return found
+    if isinstance(value, Tensor):
+        return [value]
+    parts: Iterable[Any] = ()
+    if isinstance(value, Mapping):
+        parts = value.values()
+    elif isinstance(value, list | tuple):
+        parts = value
+    elif is_dataclass(value) and not isinstance(value, type):
+        parts = (getattr(value, field.name) for field in fields(value))
+    return [x for part in parts for x in leaves(part)]
 
 
 def _as(kind: Any, kept: dict[Any, Any]) -> Any:
@@ -108,11 +129,15 @@ def _as(kind: Any, kept: dict[Any, Any]) -> Any:
     return kept
 
 
-def _is_pair(data: Any) -> bool:
+def _is_pair(data: Any, inputs_alone: bool) -> bool:
     """Whether data is inputs and targets rather than two batches of inputs.
 
-    A list of two tensors is what a DataLoader yields: a pair where both have as many samples but
-    samples of different shapes, as batches of one model's inputs never have.
+    A tuple of two tensors is a pair. So is a list of two where both have as many samples, but
+    samples of different shapes. Batches of inputs alone may have these too, such as images of two
+    sizes, but have one number of axes, one format, and one width of rows or number of channels.
+
+    Raises:
+        ValueError: targets are not needed, and the list may be either.
     """
     if not isinstance(data, list | tuple) or len(data) != 2:
         return False
@@ -121,8 +146,20 @@ def _is_pair(data: Any) -> bool:
         return False
     if type(data) is not list:
         return True
-    alike = first.ndim and second.ndim and len(first) == len(second)
-    return bool(alike) and first.shape[1:] != second.shape[1:]
+    if not (first.ndim and second.ndim and len(first) == len(second)):
+        return False
+    if first.shape[1:] == second.shape[1:]:
+        return False
+    if not inputs_alone or first.ndim != second.ndim or first.dtype != second.dtype:
+        return True
+    rows = first.ndim == 2 and first.is_floating_point()
+    if rows or (first.ndim > 3 and first.shape[1] != second.shape[1]):
+        return True
+    shapes = " and ".join(str(tuple(x.shape)) for x in data)
+    raise ValueError(
+        f"a list of two tensors of shapes {shapes} may be inputs and targets, or two batches of "
+        "inputs: give (inputs, targets) as a tuple, or the batches as [[first], [second]]"
+    )
 
 
 def _batches(data: Any) -> Iterable[Any]:

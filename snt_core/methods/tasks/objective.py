@@ -10,7 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snt_core.methods.tasks.class_labels import PARTS, checked_labels, refuse_others, what_counts
+from snt_core.methods.models.wrapping import copied
+from snt_core.methods.tasks.blaming import KINDS, blaming
+from snt_core.methods.tasks.class_labels import (
+    PARTS,
+    checked_labels,
+    refuse_others,
+    weights_of,
+    what_counts,
+)
 from snt_core.methods.tasks.feed import Feed, floats, leaves, moved
 from snt_core.methods.tasks.task import IGNORED, Task, checked_task
 
@@ -21,6 +29,7 @@ DICTS = (
 )
 
 
+FIRST = "the model fails on the first batch"
 ELSEWHERE = (
     "the loss does not depend on the model's parameters: do forward and loss_fn use the model and "
     "output that they are given, without detach or no_grad?"
@@ -115,7 +124,9 @@ class Objective:
         if self.task.loss_fn is None:
             refuse_others(target)
         if self.task.weight is not None:
-            return _number(self.task.weight(batch))
+            with blaming("weight fails on a batch"):
+                weight = self.task.weight(batch)
+            return _number(weight)
         indices = isinstance(target, Tensor) and not target.is_floating_point()
         counted = what_counts(self.task.loss_fn)
         if indices and counted is not None:
@@ -123,7 +134,7 @@ class Objective:
             counts = target != ignored
             if classes is None:
                 return int(counts.sum())
-            return float(classes.to(target.device)[target[counts].long()].sum())
+            return float(weights_of(target[counts], classes).sum())
         if indices and (target == IGNORED).any():
             raise ValueError(
                 f"some targets are {IGNORED}, and this loss_fn may leave them out: give weight="
@@ -135,19 +146,30 @@ class Objective:
         return len(tensors[0])
 
     def examine(self, model: nn.Module, dtype: torch.dtype) -> None:
-        """Check a user's loss on the first batch: that it is a mean, and compares like with like.
+        """Check model and loss on the first batch: a loss is a mean, and compares like with like.
 
         Raises:
-            ValueError: it is a sum, broadcasts its target, or does not depend on the parameters.
+            ValueError: one of them fails, or the loss is a sum, broadcasts its target, or does not
+                depend on the parameters.
         """
-        if self.task.loss_fn is None and self.task.forward is None:
-            return
         params = [p for p in model.parameters() if p.requires_grad]
         device = next(model.parameters()).device
         batch, _ = next(self.batches(device))
-        with torch.enable_grad(), torch.autocast(device.type, enabled=False):
-            output, target = self.output(model, batch, dtype), self._target(batch)
-            with warnings.catch_warnings(record=True) as caught:
+        plain = self.task.loss_fn is None and self.task.forward is None
+        if plain and self.pair is not None and self.task.target is None:
+            batch = tuple(x[:2] for x in batch)  # two show whether the model takes them
+        if plain:
+            model = copied(model)  # it may keep what it computes here, without gradients
+        with torch.set_grad_enabled(not plain), torch.autocast(device.type, enabled=False):
+            with blaming(FIRST):
+                output = self.output(model, batch, dtype)
+            if plain:
+                return
+            target = self._target(batch)
+            with (
+                warnings.catch_warnings(record=True) as caught,
+                blaming("the loss fails on the first batch"),
+            ):
                 warnings.simplefilter("always")
                 loss = self.loss(output, batch, 1.0)
             if params and not _depends(loss, params):
@@ -169,7 +191,7 @@ class Objective:
                 return
             try:
                 twice = float(self.task.loss_fn(*(torch.cat([x, x]) for x in pair)))
-            except (RuntimeError, ValueError):  # a loss of batches of one size
+            except (ValueError, *KINDS):  # a loss of batches of one size
                 return
         # a mean stays what it was where every sample counts twice
         if once and abs(twice / once - 2) < 1e-3:
@@ -181,12 +203,15 @@ class Objective:
     def _inputs(self, batch: Any) -> Any:
         if isinstance(batch, Tensor):
             return batch
-        _refuse_parts(batch)
+        # one part is that of a DataLoader of a TensorDataset of inputs
+        if not (self.task.target and isinstance(batch, list | tuple) and len(batch) == 1):
+            _refuse_parts(batch)
         return batch[0]
 
     def _target(self, batch: Any) -> Any:
         if self.task.target is not None:
-            return self.task.target(batch)
+            with blaming("target fails on a batch"):
+                return self.task.target(batch)
         if isinstance(batch, Tensor):
             raise ValueError("a batch is a tensor without targets: give batches (inputs, targets)")
         _refuse_parts(batch)
@@ -214,7 +239,10 @@ class Inputs:
         shown = 0
         for batch in self.feed:
             place = device or next((x.device for x in leaves(batch)), torch.device("cpu"))
-            with torch.autocast(place.type, enabled=False):
+            with (
+                torch.autocast(place.type, enabled=False),
+                blaming("the model fails on a batch" if shown else FIRST),
+            ):
                 self._show(model, moved(batch, place))
             shown += 1
         if not shown:

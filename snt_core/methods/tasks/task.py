@@ -77,7 +77,8 @@ class Task:
                     f"(such as loss_fn=torch.nn.functional.mse_loss) or None"
                 )
         reduction = getattr(self.loss_fn, "reduction", "mean")
-        if reduction != "mean" and isinstance(self.loss_fn, nn.Module):
+        # "batchmean", which KLDivLoss alone has, is the mean over the samples
+        if reduction not in ("mean", "batchmean") and isinstance(self.loss_fn, nn.Module):
             raise ValueError(
                 f"loss_fn has the reduction '{reduction}': it must return the mean over the batch "
                 "(reduction='mean')"

@@ -17,9 +17,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from snt_core.methods.compress.activations import quantize_static
+from snt_core.methods.compress.prune import prune_magnitude
 from snt_core.methods.curvature import lambda_max as curvature
+from snt_core.methods.curvature.exact import exact_copy
 from snt_core.methods.curvature.hessian import Hessian, _forward_slope, _reverse_slope
 from snt_core.methods.curvature.lambda_max import hvp, lambda_max
+from snt_core.methods.curvature.rise import loss_rises
+from snt_core.methods.curvature.scale_free import adaptive_sharpness
+from snt_core.methods.curvature.spectrum import hessian_trace
 from snt_core.methods.tasks.objective import Objective
 
 N, CLASSES = 37, 3
@@ -385,3 +390,28 @@ def test_convolutions_that_quantize_their_input_are_not_folded():
     vector = torch.randn(plain.size, dtype=torch.float64)
     torch.testing.assert_close(folded(vector), plain(vector))
     assert not torch.allclose(plain(vector), dense(model, images, labels) @ vector)
+
+
+def test_sparse_gradients_of_embeddings_change_no_measure():
+    def measures(sparse: bool) -> list[object]:
+        torch.manual_seed(0)
+        embed = nn.Embedding(7, 4, sparse=sparse)
+        model = nn.Sequential(embed, nn.Flatten(), nn.Tanh(), nn.Linear(12, 3))
+        data = (torch.randint(7, (12, 3)), torch.randint(3, (12,)))
+        pruned = {"half": prune_magnitude(model, 0.5)}
+        found = [
+            lambda_max(model, data),
+            hessian_trace(model, data, probes=2),
+            loss_rises(model, pruned, data),
+            adaptive_sharpness(model, data),
+        ]
+        assert embed.sparse is sparse  # the model itself stays
+        return found
+
+    assert measures(True) == measures(False)
+
+
+def test_sparse_gradients_of_embedding_bags_are_dense_in_the_copy():
+    model = nn.Sequential(nn.EmbeddingBag(7, 4, sparse=True), nn.Linear(4, 3))
+    assert not exact_copy(model)[0].sparse
+    assert adaptive_sharpness(model, (torch.randint(7, (12, 3)), torch.randint(3, (12,)))) > 0

@@ -18,6 +18,7 @@ from snt_core.methods.compress.pact import prepare_qat
 from snt_core.methods.compress.prune import prune_magnitude
 from snt_core.methods.compress.quantize import codes, fake_quantize_weights, quantize_weights
 from snt_core.methods.compress.weight_codes import keep_codes
+from snt_core.methods.export.latency import latency
 from snt_core.methods.export.onnx import export_onnx, onnx_model
 
 X, OTHER = (torch.randn(16, 3, 10, 10, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
@@ -167,6 +168,26 @@ def test_half_precision_is_refused():
         ValueError, match=r"is torch.float16; export to ONNX is for model.float\(\)"
     ):
         onnx_model(quantize_weights(net(), 4).half(), X.half())
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind: type[nn.RNNBase], **options: object) -> None:
+        super().__init__()
+        self.body = kind(4, 3, batch_first=True, **options)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)[0]
+
+
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2}, {"bidirectional": True}], ids=str)
+def test_an_lstm_with_a_projection_is_refused_by_name(options, tmp_path: Path):
+    model, x = Recurrent(nn.LSTM, proj_size=2, **options), torch.randn(2, 5, 4)
+    words = r"^layer 'body' is an LSTM with proj_size=2[^\n]*$"
+    with pytest.raises(ValueError, match=words):
+        export_onnx(model, x, tmp_path / "model.onnx")
+    with pytest.raises(ValueError, match=words):
+        latency(model, model, x)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_cannot_be_exported_is_told_in_one_line():

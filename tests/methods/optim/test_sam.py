@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pytorch_optimizer import SAM as PeerSAM
+from pytorch_optimizer import Lion
 from torch import nn
 
 from snt_core.methods.optim.sam import SAM
@@ -41,6 +42,42 @@ def test_one_adaptive_step_by_hand():
     SAM(torch.optim.SGD([w], lr=0.1), rho=0.5, adaptive=True).step(quadratic(w))
     e = [0.5 * 27 / 97**0.5, 0.5 * 4 / 97**0.5]
     assert w.tolist() == pytest.approx([3 - 0.1 * (3 + e[0]), 1 - 0.1 * 4 * (1 + e[1])])
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize("kind", ["SGD", "Adam", "of another library", "a group added later"])
+def test_to_maximize_a_function_is_to_minimize_its_negative(kind, adaptive):
+    def weights(sign: int) -> list[float]:
+        w = nn.Parameter(torch.tensor([3.0, 1.0], dtype=torch.float64))
+        up = {"maximize": sign < 0}
+        if kind == "a group added later":
+            still = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+            optimizer = SAM(torch.optim.SGD([still], lr=0.1), 0.5, adaptive=adaptive)
+            optimizer.add_param_group({"params": [w], **up})
+        elif kind == "of another library":
+            optimizer = SAM(Lion([w], lr=0.1, **up), 0.5, adaptive=adaptive)
+        else:
+            optimizer = SAM(getattr(torch.optim, kind)([w], lr=0.1, **up), 0.5, adaptive=adaptive)
+
+        def closure():
+            loss = sign * (0.5 * w[0] ** 2 + 2 * w[1] ** 2 + w[0] ** 3 * w[1])
+            loss.backward()
+            return loss
+
+        for _ in range(3):
+            optimizer.step(closure)
+        return w.tolist()
+
+    assert weights(-1) == weights(1) != [3.0, 1.0]
+
+
+def test_groups_that_maximize_look_down_their_gradient_and_others_up():
+    # g = (3, 4) at w = (3, 1), |g| = 5: with rho 0.5 the neighbours are 3 - 0.3 and 1 + 0.4
+    w, v = (nn.Parameter(torch.tensor([x], dtype=torch.float64)) for x in (3.0, 1.0))
+    optimizer = SAM(torch.optim.SGD([{"params": [w], "maximize": True}, {"params": [v]}], 0.1), 0.5)
+    (0.5 * w**2 + 2 * v**2).sum().backward()
+    optimizer.first_step()
+    assert (w.item(), v.item()) == (pytest.approx(2.7), pytest.approx(1.4))
 
 
 def net() -> nn.Module:
@@ -362,6 +399,20 @@ def test_parameters_of_several_dtypes_share_one_norm():
     SAM(torch.optim.SGD(weights, lr=0.0, foreach=False), rho=2.0).step(closure)
     assert [w.item() for w in seen[1]] == pytest.approx([1, 1, 1 + 1j, 0])
     assert [w.dtype for w in seen[1]] == list(sizes)
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_group_without_a_gradient_changes_nothing(adaptive, place):
+    def weights(groups: list[dict]) -> list[float]:
+        optimizer = SAM(torch.optim.SGD(groups, lr=0.1), rho=0.5, adaptive=adaptive)
+        w = optimizer.param_groups[-1 if len(groups) == 1 else 1 - place]["params"][0]
+        optimizer.step(quadratic(w))
+        return w.tolist()
+
+    groups = [{"params": [nn.Parameter(torch.tensor([3.0, 1.0]))]} for _ in range(2)]
+    groups.insert(place, {"params": [nn.Parameter(torch.zeros(1))]})
+    assert weights(groups[:2]) == weights([groups[2]])
 
 
 def test_each_group_may_have_its_own_radius():

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import io
-from typing import Any
+from collections import UserDict
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -298,6 +301,109 @@ def test_an_overwritten_input_that_is_read_again_is_refused():
 
     with pytest.raises(ValueError, match=r"^[^\n]*overwrites in place[^\n]*inplace=False[^\n]*$"):
         to_snt(Overwriting().eval(), torch.randn(4, 3))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Out:
+    logits: Tensor
+    kind: str = "logits"
+
+
+class Packed(NamedTuple):
+    parts: dict
+
+
+class ReadsAgain(nn.Module):
+    """One layer whose ReLU or GELU is used, or overwrites what is read after it."""
+
+    def __init__(self, act: nn.Module, put: Any, drop: bool) -> None:
+        super().__init__()
+        self.a, self.act, self.b = nn.Linear(4, 4), act, nn.Linear(4, 3)
+        self.put, self.drop = put, drop
+
+    def forward(self, x: Tensor) -> Any:
+        h = self.a(x)
+        changed = self.act(h)
+        return self.put(self.b(h if self.drop else changed))
+
+
+FORMS = {
+    "tensor": lambda x: x,
+    "dataclass": Out,
+    "nested": lambda x: [{"out": (None, Out(x))}],
+    "named tuple": lambda x: Packed({"x": Out(x)}),
+    "user dict": lambda x: UserDict(x=x),
+    "packed sequence": lambda x: nn.utils.rnn.pack_sequence([x]),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_outputs_are_compared_in_whatever_they_come(form):
+    x = torch.randn(5, 4)
+    _, report = to_snt(ReadsAgain(nn.GELU(), FORMS[form], drop=False).eval(), x)
+    assert not report.equal
+    assert report.difference > 0.01
+    with pytest.raises(ValueError, match="overwrites in place"):
+        to_snt(ReadsAgain(nn.ReLU(inplace=True), FORMS[form], drop=True).eval(), x)
+
+
+BESIDE = {
+    "truth values": lambda x: x > 0,
+    "none": lambda x: x[:0],
+    "classes": lambda x: x.argmax(1),
+    "bytes": lambda x: (x > 0).byte(),
+    "complex": lambda x: torch.complex(x, x),
+    "minus infinity": lambda x: x.masked_fill(x < 0, -torch.inf),
+    "some": lambda x: x[x > 0.2],
+    "as many as": lambda x: x[x[:, 0] > 0.2].unbind(),
+}
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("kind", BESIDE)
+def test_outputs_of_any_format_and_size_are_compared(kind, alone):
+    def put(x: Tensor) -> Any:
+        return BESIDE[kind](x) if alone else (x, BESIDE[kind](x))
+
+    x = torch.randn(500, 4, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    _, same = to_snt(ReadsAgain(nn.ReLU(), put, drop=False).eval(), x)
+    assert same.equal
+    assert same.difference == 0
+    _, other = to_snt(ReadsAgain(nn.GELU(), put, drop=False).eval(), x)
+    empty = kind == "none" and alone
+    assert other.equal is empty
+    assert (other.difference == 0) is empty
+    if not empty:
+        with pytest.raises(ValueError, match="overwrites in place"):
+            to_snt(ReadsAgain(nn.ReLU(inplace=True), put, drop=True).eval(), x)
+
+
+def test_each_run_gets_an_example_of_its_own():
+    class Normalising(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1))
+
+        def forward(self, batch: dict[str, Tensor], shift: Tensor) -> Tensor:
+            return self.body(batch["x"].sub_(shift).div_(0.25))
+
+    class Tensors(Normalising):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward({"x": x}, torch.tensor(0.5))
+
+    x = images(8)
+    before = x.clone()
+    for preact in (False, True):
+        assert to_snt(Normalising().eval(), ({"x": x}, torch.tensor(0.5)), preact=preact)[1].equal
+        assert to_snt(Tensors().eval(), x, preact=preact)[1].equal
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("put", [lambda x: None, lambda x: SimpleNamespace(x=x), lambda x: [1]])
+def test_an_output_without_a_tensor_is_not_called_equal(put):
+    with pytest.raises(ValueError, match=r"^the model returns a \w+ in which no tensor[^\n]*$"):
+        to_snt(ReadsAgain(nn.ReLU(), put, drop=False).eval(), torch.randn(5, 4))
 
 
 @pytest.mark.parametrize(

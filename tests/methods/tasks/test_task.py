@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import UserDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import pytest
@@ -85,6 +85,19 @@ def binary() -> tuple:
 def soft_labels() -> tuple:
     model, x, y = mlp(3), torch.randn(N, 5).double(), torch.rand(N, 3).softmax(1).double()
     return model, (x, y), Task(loss_fn=F.cross_entropy), lambda net: F.cross_entropy(net(x), y)
+
+
+def distillation() -> tuple:
+    model, (x, y) = mlp(3), (torch.randn(N, 5).double(), torch.rand(N, 3).softmax(1).double())
+    task = Task(
+        loss_fn=nn.KLDivLoss(reduction="batchmean"),
+        forward=lambda model, batch: model(batch[0]).log_softmax(1),
+    )
+
+    def loss_of(net: nn.Module) -> Tensor:
+        return F.kl_div(net(x).log_softmax(1), y, reduction="none").sum() / N
+
+    return model, (x, y), task, loss_of
 
 
 class Segmenter(nn.Module):
@@ -193,7 +206,7 @@ def partial_loss() -> tuple:
 TASKS = {
     f.__name__: f
     for f in (regression, binary, soft_labels, segmentation, tokens, several_inputs, autoencoder)
-    + (ignored_labels, class_weights, partial_loss)
+    + (distillation, ignored_labels, class_weights, partial_loss)
 }
 
 
@@ -218,6 +231,93 @@ def test_every_form_of_data_has_the_same_hessian(form: str) -> None:
     }[form]
     assert_right(model, data, None, loss_of)
     assert lambda_max(model, data).n_samples == N - 4
+
+
+SIZES = {
+    "images": (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)), (8, 3, 9, 9)),
+    "sequences": (nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2)), (8, 7, 6)),
+    "signals": (nn.Sequential(nn.Conv1d(3, 4, 3), nn.ReLU(), nn.Conv1d(4, 2, 1)), (8, 3, 9)),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_two_batches_of_inputs_are_never_taken_for_inputs_and_targets(name: str) -> None:
+    model, shape = SIZES[name]
+    longer = [*shape]
+    longer[1 if name == "sequences" else -1] += 3
+    a, b = torch.randn(shape), 10 * torch.randn(longer)
+    bits = {"weight_bits": 8, "act_bits": 8}
+
+    def scale(data) -> float:
+        return float(quantize_static(model, data, **bits)[0].act_quantizer.scale)
+
+    assert scale([[a], [b]]) == scale([a, b, a]) > 3 * scale((a, b))
+    with pytest.raises(ValueError, match=r"^a list of two tensors[^\n]*as \[\[first\], \[second\]"):
+        quantize_static(model, [a, b], **bits)
+
+
+def test_two_batches_of_token_ids_are_never_taken_for_inputs_and_targets() -> None:
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 2))
+    batches = [torch.randint(5, (4, 3)), torch.randint(5, (4, 6))]
+    with pytest.raises(ValueError, match="a list of two tensors"):
+        calibrate(model, batches, 8)
+
+
+def test_a_task_with_a_target_takes_two_batches_of_one_part() -> None:
+    model, (a, b) = nn.Conv2d(3, 3, 1), (torch.randn(4, 3, 8, 8), torch.randn(4, 3, 5, 5))
+    task = Task(loss_fn=F.mse_loss, target=lambda batch: batch[0])
+    one = Task(loss_fn=F.mse_loss, target=lambda image: image)
+    with pytest.raises(ValueError, match="a list of two tensors"):
+        lambda_max(model, [a, b], task=one)
+    expected = lambda_max(model, [a, b, a, b], task=one)  # the same mean
+    found = lambda_max(model, [[a], [b]], task=task)
+    assert found.value == pytest.approx(expected.value, rel=1e-4)
+    assert found.n_samples == 8
+
+
+@pytest.mark.parametrize(
+    "target",
+    [torch.arange(4), torch.rand(4), torch.rand(4, 2), torch.rand(4, 1, 8, 8), torch.ones(4, 8, 8)],
+)
+def test_a_batch_of_inputs_and_targets_as_a_list_is_a_pair(target: Tensor) -> None:
+    x = torch.randn(4, 5) if target.shape[1:] == (2,) else torch.randn(4, 3, 8, 8)
+    model = nn.Linear(x.shape[-1], 2)
+    pair, listed = (calibrate(model, d, 8) for d in ((x, target), [x, target]))
+    assert torch.equal(pair.act_quantizer.scale, listed.act_quantizer.scale)
+
+
+@dataclass
+class Out:
+    logits: Tensor
+    extra: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    logits: Tensor
+    kind: str = field(default="logits", init=False)
+
+
+@pytest.mark.parametrize("kind", [Out, Frozen])
+def test_dataclasses_are_outputs_and_batches(kind: type) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(4, 3)
+
+        def forward(self, batch):
+            return kind(self.head(batch.logits))
+
+    x, y = torch.randn(N, 4), torch.randint(3, (N,))
+    model = Net()
+    task = Task(
+        loss_fn=lambda out, y: F.cross_entropy(out.logits, y),
+        forward=lambda model, batch: model(batch[0]),
+    )
+    expected = lambda_max(nn.Sequential(model.head), (x, y)).value
+    assert lambda_max(model, [(kind(x), y)], task=task).value == pytest.approx(expected, rel=1e-5)
+    wide = lambda_max(model.double(), [(kind(x), y)], task=task)  # the batch is made float64
+    assert wide.value == pytest.approx(expected, rel=1e-5)
 
 
 def test_all_measures_follow_the_task() -> None:
@@ -490,3 +590,63 @@ def test_outputs_that_are_no_logits_are_refused(output, message: str) -> None:
 def test_a_task_of_something_else_than_functions_is_refused(fields: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Task(**fields)
+
+
+ROWS, CLASSES = torch.randn(N, 4), torch.arange(N) % 3
+CE = F.cross_entropy
+FAILING = {
+    "loss fails on the first batch: RuntimeError": ((ROWS, CLASSES.int()), {"loss_fn": CE}),
+    "loss fails on the first batch: IndexError": ((ROWS, CLASSES + 5), {"loss_fn": CE}),
+    "loss fails on the first batch: AttributeError": (
+        (ROWS, CLASSES),
+        {"loss_fn": lambda output, y: CE(output.logits, y)},
+    ),
+    "labels from 0 to 2 do not fit 2 class weights": (
+        (ROWS, CLASSES),
+        {"loss_fn": nn.CrossEntropyLoss(weight=torch.ones(2))},
+    ),
+    "target fails on a batch: KeyError": (
+        [{"x": ROWS}],
+        {"loss_fn": CE, "target": lambda batch: batch["labels"]},
+    ),
+    "weight fails on a batch: TypeError": (
+        (ROWS, CLASSES),
+        {"weight": lambda batch: batch["labels"]},
+    ),
+    "model fails on the first batch: AttributeError": (
+        (ROWS, CLASSES),
+        {"forward": lambda model, batch: model(batch[0]).logits},
+    ),
+    "model fails on the first batch: AssertionError": (
+        (ROWS, CLASSES),
+        {"forward": lambda model, batch: exec("assert 0")},
+    ),
+}
+
+
+@pytest.mark.parametrize("words", FAILING)
+def test_what_a_users_function_raises_is_told_in_a_line(words: str) -> None:
+    data, functions = FAILING[words]
+    with pytest.raises(ValueError, match=rf"^[^\n]*{words}[^\n]*$"):
+        lambda_max(nn.Linear(4, 3), data, task=Task(**functions))
+
+
+MEASURES = {
+    "lambda_max": lambda_max,
+    "hessian_trace": hessian_trace,
+    "loss_rises": lambda model, data: loss_rises(model, {"same": model}, data),
+    "loss_surface": loss_surface,
+    "adaptive_sharpness": adaptive_sharpness,
+    "quantize_static": partial(quantize_static, weight_bits=8, act_bits=8),
+    "prepare_qat": partial(prepare_qat, weight_bits=8, act_bits=8),
+    "activation_entropy": activation_entropy,
+}
+
+
+@pytest.mark.parametrize("form", ["pair", "batches"])
+@pytest.mark.parametrize("name", MEASURES)
+def test_inputs_of_a_wrong_shape_are_told_in_a_line(name: str, form: str) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(36, 3))
+    pair = (torch.randn(N, 1, 5, 5), CLASSES)
+    with pytest.raises(ValueError, match=r"^the model fails on the first batch: [^\n]*$"):
+        MEASURES[name](model, pair if form == "pair" else [pair])
