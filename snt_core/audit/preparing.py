@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from snt_core.audit import data_words, first_look, target, user_files
 from snt_core.audit.first_look import FirstLook
@@ -95,6 +96,8 @@ def _require_numbers(model: nn.Module, data: data_words.Data) -> None:
     """Raise UserError where a weight of the net or a sample is not finite."""
     statistics = [(k, v) for k, v in model.named_buffers() if "running_" in k]
     for name, value in [*model.named_parameters(), *statistics]:
+        if is_lazy(value):  # made by the first forward pass
+            continue
         if value.is_floating_point() and not value.isfinite().all():
             raise UserError(f"'{name}' of the net is not finite: has its training diverged?")
     for place, batch in enumerate(data.raw or [data.inputs]):

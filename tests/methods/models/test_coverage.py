@@ -451,7 +451,7 @@ def test_models_without_layers_are_named_and_described() -> None:
         assert set(coverage(traced).untouched) == {"0.weight", "0.bias"}
     with pytest.raises(ValueError, match=r"to act on$"):
         prune_magnitude(nn.ReLU(), 0.5)
-    with pytest.raises(ValueError, match=r"sparsity half is outside"):
+    with pytest.raises(ValueError, match=r"sparsity is 'half'"):
         prune_magnitude(model, "half")
 
 
