@@ -102,6 +102,8 @@ def data_dir() -> Path:
 def checkpoint_file(name: str) -> Path | None:
     """Return the user's copy of a checkpoint, `SNT_DATA_DIR/checkpoints/NAME.safetensors`."""
     file = data_dir() / "checkpoints" / f"{name}.safetensors"
+    if file.exists() and not file.is_file():
+        raise UserError(f"{file} is no file; remove it, or put the checkpoint there")
     return file if file.exists() else None
 
 
