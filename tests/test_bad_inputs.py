@@ -104,6 +104,8 @@ WORDS = [
     Case("claims --jsn", "--jsn"),
     Case("verify", "--sample N"),
     Case("verify ffffffffffff", "'ffffffffffff'"),
+    Case("verify ptq-", "'ptq-'"),
+    Case("verify fff", "'fff'"),
     Case("verify --sample -1", "'-1'"),
     Case("verify --sample three", "'three'"),
     Case("verify --sample 3", "{tmp}/store"),
