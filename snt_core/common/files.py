@@ -41,6 +41,7 @@ def place(what: str, text: str | Path) -> Path:
     try:
         path = Path(text).expanduser().resolve()
         path.exists()  # a name that is too long is told here
+        str(path).encode()  # notebooks and pages name it in UTF-8
     except OSError as error:
         raise UserError(f"{what} is '{text}': {(error.strerror or str(error)).lower()}") from error
     except (RuntimeError, ValueError) as error:  # no such user, a null character
