@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from snt_core.common.files import atomic_write
+from snt_core.common.files import atomic_write, restored
 from snt_core.common.terminal import say_once
 from snt_core.runs import shapes
 from snt_core.runs.inspection import PROFILE, SESSION, sealed, whole
@@ -102,7 +102,7 @@ def _read(path: Path) -> Repeat | None:
     except (OSError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         say_once(
-            f"{path} is no outcome of 'snt verify' ({reason}) and is left out; remove it, or "
-            f"restore it with 'git checkout -- {path}'"
+            f"{path} is no outcome of 'snt verify' ({reason}) and is left out; "
+            f"remove it{restored(path, ', or restore it with ')}"
         )
         return None
