@@ -20,7 +20,7 @@ from snt_core.book.execution import execute
 from snt_core.common import stopping
 from snt_core.common.errors import RunsFailed, UserError, of_system
 from snt_core.common.files import PROJECT, checkout, pin_environment, place
-from snt_core.common.terminal import spell_out
+from snt_core.common.terminal import harmless, say, spell_out, tell
 from snt_core.paper.asked import requested
 from snt_core.paper.profiles import PROFILES, PUBLISHED, Profile, profile_named
 from snt_core.paper.standings import standings
@@ -34,7 +34,7 @@ from snt_core.runs.store import open_store
 
 app = typer.Typer(add_completion=False)
 app.command()(audit)
-out = Console()
+out = Console(markup=False)  # what is shown may be foreign text
 
 ProfileOption = Annotated[str, typer.Option("--profile", help=f"One of {', '.join(PROFILES)}.")]
 OnlyOption = Annotated[str, typer.Option("--only", help="Artefacts or chapters, comma-separated.")]
@@ -86,7 +86,7 @@ def _ended() -> int:
         lines = [error.format_message()]
     if not stopping.asked():
         for line in lines:
-            print(f"snt: {' '.join(line.split())}", file=sys.stderr)
+            say(" ".join(line.split()))
     return code
 
 
@@ -149,7 +149,7 @@ def plan(profile: ProfileOption, only: OnlyOption = "", seeds: SeedsOption = "")
         net = step.spec.net
         table.add_row(
             record_name(step.spec),
-            f"{net.model} {net.approach} on {net.data}",
+            harmless(f"{net.model} {net.approach} on {net.data}"),
             str(net.seed),
             "?" if step.seconds is None else clock(step.seconds),
             f"{step.resumes_at:.0%}" if step.resumes_at else "-",
@@ -185,8 +185,8 @@ def chapter(
     target = request.output_file(output, found)
     book_chapters.require_valid(found.file)
     if unused := request.without_effect(found, values):
-        print(f"{found.name} does not use {', '.join(unused)}: there is nothing to choose in it")
-    print(f"Executed: {execute(found, target, values, notify=print)}")
+        tell(f"{found.name} does not use {', '.join(unused)}: there is nothing to choose in it")
+    tell(f"Executed: {execute(found, target, values, notify=tell)}")
 
 
 @app.command()
@@ -204,8 +204,8 @@ def book(
     if profile != PUBLISHED:
         specs = _requested(profile, "", "")[1]
         carry_out(specs, open_store(), profile=profile, workers=workers, console=out)
-    index = build(profile, {"profile": profile}, workers, notify=print)
-    print(f"The book is built. Open {index.as_uri()}")
+    index = build(profile, {"profile": profile}, workers, notify=tell)
+    tell(f"The book is built. Open {index.as_uri()}")
 
 
 @app.command()
@@ -215,7 +215,7 @@ def pdf() -> None:
 
     project = checkout("the book")
     pages = book_chapters.pages_of(project / "_toc.yml")
-    print(f"Printed: {print_book(project / '_build' / 'html', pages)}")
+    tell(f"Printed: {print_book(project / '_build' / 'html', pages)}")
 
 
 @app.command()
@@ -239,7 +239,7 @@ def claims(as_json: JsonOption = False) -> None:
 
 @app.command()
 def verify(
-    record: Annotated[str, typer.Argument(help="Id of a record, or its beginning.")] = "",
+    record: Annotated[str, typer.Argument(help="KIND-ID, ID or its beginning.")] = "",
     sample: Annotated[
         int,
         typer.Option(
@@ -248,17 +248,13 @@ def verify(
     ] = 0,
 ) -> None:
     """Run a record again and compare."""
-    from snt_core.runs.verify import chosen_records, run_again, summary
+    from snt_core.runs.verify import chosen_records, run_all_again, summary
 
     store = open_store()
-    chosen, results = chosen_records(store, record, sample), []
-    for found in chosen:
-        print(f"{found.name}: took {clock(found.provenance['seconds'])}, running it again")
-        results.append(run_again(found, store))
-        print(f"{found.name}: {results[-1].text}")
-    print(summary(results, sample))
-    if not all(result.same for result in results):
-        raise typer.Exit(1)
+    results, refused = run_all_again(chosen_records(store, record, sample), store, tell)
+    tell(summary(results, sample, len(refused)))
+    if refused or not all(result.same for result in results):
+        raise typer.Exit(max((error.code for error in refused), default=1))
 
 
 @app.command()
@@ -268,7 +264,7 @@ def export(
     """Pack the built book, its notebooks and records as an RO-Crate."""
     from snt_core.book.crate import export as pack
 
-    print(f"Exported: {pack(place('--output', output) if output else None)}")
+    tell(f"Exported: {pack(place('--output', output) if output else None)}")
 
 
 @app.command(name="new-chapter")
@@ -279,7 +275,7 @@ def new_chapter(
     from snt_core.book.new_chapter import create
 
     for path in create(name):
-        print(f"Written: {path.relative_to(PROJECT)}")
+        tell(f"Written: {path.relative_to(PROJECT)}")
 
 
 @app.command(name="chapters")
@@ -294,5 +290,5 @@ def list_chapters(as_json: JsonOption = False) -> None:
         return
     table = Table("name", "label", "file")
     for row in rows:
-        table.add_row(*row.values())
+        table.add_row(*map(harmless, row.values()))
     out.print(table)

@@ -104,6 +104,14 @@ WORDS = [
     Case("claims --jsn", "--jsn"),
     Case("verify", "--sample N"),
     Case("verify ffffffffffff", "'ffffffffffff'"),
+    Case(f"verify --sample {'9' * 5000}", "of at most 9 digits"),
+    Case(f"run --profile smoke --workers {'9' * 5000}", "of at most 9 digits"),
+    Case("run --profile smoke --engine dask --scheduler ucx://a:9", "tls://, ws:// or wss://"),
+    Case(CLUSTER, "c.yml is not YAML", file("c.yml", b"kind: " + b"[" * 3000)),
+    Case("chapter table4 -p store=/tmp/x\udcff", "takes UTF-8 text"),
+    Case("chapter table4 --output /tmp/x\udcff.ipynb", "which is no path"),
+    Case("verify ptq-", "'ptq-'"),
+    Case("verify fff", "'fff'"),
     Case("verify --sample -1", "'-1'"),
     Case("verify --sample three", "'three'"),
     Case("verify --sample 3", "{tmp}/store"),
@@ -256,6 +264,29 @@ def cells(change: Callable[[dict], None]) -> Prepare:
     return write
 
 
+def odd(*keys: str, value: object) -> tuple[str, Prepare]:
+    """A value of the wrong type in the notebook, and what is said of it."""
+
+    def change(body: dict) -> None:
+        for key in keys[:-1]:
+            body = body[key]
+        body[keys[-1]] = value
+
+    return f"or a damaged one (it.{'.'.join(keys)}", cells(change)
+
+
+ODD_NOTEBOOKS = [
+    odd("metadata", "snt", "label", value=5),
+    odd("metadata", "snt", "artefact", value=["x"]),
+    odd("metadata", "snt", value=[]),
+    odd("metadata", "papermill", value=5),
+    odd("metadata", "kernelspec", value="python3"),
+    odd("metadata", "language_info", value=None),
+    odd("nbformat_minor", value="x"),
+    odd("cells", value={}),
+]
+
+
 def notebook(content: bytes) -> Prepare:
     return file("project/book/table4_ablation.ipynb", content)
 
@@ -315,6 +346,10 @@ BOOK = [
     Case("chapters", "table4_ablation.ipynb", notebook(b"{}")),
     Case("chapters", "table4_ablation.ipynb", notebook(b'{"cells": 3, "metadata": {}}')),
     Case("chapters", "not UTF-8", notebook(b'"\xff"')),
+    *(
+        Case("chapters", f"table4_ablation.ipynb is not a notebook of format 4, {about}", change)
+        for about, change in ODD_NOTEBOOKS
+    ),
     Case("chapters", "format 4", cells(lambda body: body.update(nbformat=3))),
     Case("chapters", "damaged", cells(lambda body: body["cells"][0].pop("source"))),
     Case("book", "damaged", cells(lambda body: body["cells"].append("text"))),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -10,8 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from snt_core.book.request import edition
 from snt_core.common.documents import read_yaml
 from snt_core.common.errors import UserError
 from snt_core.common.files import PROJECT, atomic_write, require_writable, store_dir, sweep
+from snt_core.common.locks import awaited_lock
 from snt_core.paper.artefacts import artefacts
 from snt_core.paper.profiles import PUBLISHED
 
@@ -48,7 +47,7 @@ def build(
     place = root / edition
     html = root / "html" if edition == PUBLISHED else place / "html"
     place.mkdir(parents=True, exist_ok=True)
-    with _alone(place):
+    with awaited_lock(place / ".lock"):  # a second build of the edition waits
         sweep(place, place / "executed", html)
         _mend(html)
         executed = _execute_changed(project, place / "executed", parameters or {}, workers, notify)
@@ -56,14 +55,6 @@ def build(
         notify("rendering the pages")
         _swap(_render(source, place, notify), html)
     return html / "index.html"
-
-
-@contextmanager
-def _alone(place: Path) -> Iterator[None]:
-    """Hold the edition's lock: a second build of it waits for the first."""
-    with (place / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 # execution ----------------------------------------------------------------------------------

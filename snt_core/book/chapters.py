@@ -16,6 +16,26 @@ from snt_core.common.documents import read_json, read_yaml
 from snt_core.common.errors import UserError, unknown
 from snt_core.common.files import PROJECT, checkout
 from snt_core.common.parameters import Parameter, declared, misspelt, typed
+from snt_core.runs.shapes import ANY, TEXT, Shape, count, fields, many, nothing_or, require, text
+
+SOURCE: Shape = {"anyOf": [TEXT, many(TEXT)]}
+ABOUT_CELL = fields({"tags": many(TEXT)})
+CODE = fields(cell_type=text("code"), metadata=ABOUT_CELL, source=SOURCE, outputs=many(ANY))
+PROSE = fields(cell_type=text("markdown|raw"), metadata=ABOUT_CELL, source=SOURCE)
+ABOUT = fields(
+    {
+        "snt": fields({"label": TEXT, "artefact": nothing_or(TEXT)}),
+        "papermill": fields(),
+        "kernelspec": fields(),
+        "language_info": fields(),
+    }
+)
+NOTEBOOK = fields(  # what is read of one here
+    nbformat=count(4, 4),
+    nbformat_minor=count(),
+    metadata=ABOUT,
+    cells=many({"anyOf": [CODE, PROSE]}),
+)
 
 
 @dataclass(frozen=True)
@@ -90,20 +110,12 @@ def read_notebook(file: Path) -> dict[str, Any]:
     """Return the JSON of a notebook. Raises UserError if it is none, or a damaged one."""
     notebook = read_json(file)
     try:
-        whole = isinstance(notebook["metadata"].get("snt", {}), dict) and all(
-            isinstance(cell["metadata"], dict)
-            and cell["cell_type"] in ("code", "markdown", "raw")
-            and isinstance("".join(cell["source"]), str)
-            and (cell["cell_type"] != "code" or isinstance(cell["outputs"], list))
-            for cell in notebook["cells"]
-        )
-    except (TypeError, KeyError, AttributeError):
-        whole = False
-    if not whole or notebook.get("nbformat") != 4:
+        require("it", NOTEBOOK, notebook)
+    except ValueError as error:
         raise UserError(
-            f"{file} is not a notebook of format 4, or a damaged one; restore it from git, or save "
-            f"it again in JupyterLab"
-        )
+            f"{file} is not a notebook of format 4, or a damaged one ({error}); restore it from "
+            f"git, or save it again in JupyterLab"
+        ) from error
     return dict(notebook)
 
 

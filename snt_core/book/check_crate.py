@@ -78,10 +78,10 @@ def main() -> int:
         more = len(added(folder))
         count = len(listed(folder))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        print(f"the crate cannot be checked: {error}")
+        print(f"the crate cannot be checked: {ascii(str(error))[1:-1]}")
         return 1
     for line in lines:
-        print(line)
+        print(ascii(line)[1:-1])  # the name of a file may hold what a terminal obeys
     if lines:
         print(f"{len(lines)} of {count} files are not as they were exported")
         return 1

@@ -73,6 +73,7 @@ def execute(
                 failed.resolve(),
                 parameters=dict(parameters),
                 kernel_name=KERNEL,
+                language="python",  # which a notebook need not say
                 cwd=(cwd or chapter.file.parent).resolve(),
                 progress_bar=sys.stderr.isatty(),
                 stderr_file=_Told(notify),

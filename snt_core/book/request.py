@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ def pairs(texts: Iterable[str]) -> dict[str, str]:
         key, equals, value = text.partition("=")
         if not (key and equals):
             raise UserError(f"-p takes key=value, not '{text}'")
+        if any("\ud800" <= char <= "\udfff" for char in text):  # bytes that were no UTF-8
+            raise UserError(f"-p takes UTF-8 text, not '{text}'")
         if key in given:
             raise UserError(f"-p gives {key} twice, '{given[key]}' and '{value}'; give it once")
         given[key] = value
@@ -112,8 +115,11 @@ def count(option: str) -> Callable[[str | int], int]:
     def read(text: str | int) -> int:
         if isinstance(text, int):  # the default
             return text
-        if not text.isdecimal() or int(text) < 1:
-            raise UserError(f"{option} is '{text}'; give a whole number above 0, such as 2")
+        if not re.fullmatch(r"0{0,9}[1-9][0-9]{0,8}", text, re.ASCII):
+            shown = text if len(text) <= 40 else f"{text[:40]}..."
+            raise UserError(
+                f"{option} is '{shown}'; give a whole number above 0 of at most 9 digits, such as 2"
+            )
         return int(text)
 
     return read

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shlex
+import subprocess
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -41,6 +43,7 @@ def place(what: str, text: str | Path) -> Path:
     try:
         path = Path(text).expanduser().resolve()
         path.exists()  # a name that is too long is told here
+        str(path).encode()  # notebooks and pages name it in UTF-8
     except OSError as error:
         raise UserError(f"{what} is '{text}': {(error.strerror or str(error)).lower()}") from error
     except (RuntimeError, ValueError) as error:  # no such user, a null character
@@ -102,6 +105,8 @@ def data_dir() -> Path:
 def checkpoint_file(name: str) -> Path | None:
     """Return the user's copy of a checkpoint, `SNT_DATA_DIR/checkpoints/NAME.safetensors`."""
     file = data_dir() / "checkpoints" / f"{name}.safetensors"
+    if file.exists() and not file.is_file():
+        raise UserError(f"{file} is no file; remove it, or put the checkpoint there")
     return file if file.exists() else None
 
 
@@ -160,6 +165,20 @@ def _temporary(path: Path) -> tuple[int, str]:
         if os.fstat(handle).st_nlink:
             return handle, name
         os.close(handle)  # swept away before it was locked
+
+
+def restored(path: Path, before: str) -> str:
+    """Return the command that restores a file from git, after `before`; empty where git has none.
+
+    It can be pasted as it stands, whatever the path holds.
+    """
+    command = ["git", "-C", str(path.parent), "ls-files", "--error-unmatch", "--", path.name]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False)
+    except OSError:  # no git, or no such folder
+        return ""
+    quoted = [shlex.quote(str(part)) for part in (path.parent, path.name)]
+    return "" if done.returncode else f"{before}git -C {quoted[0]} checkout -- {quoted[1]}"
 
 
 # what `mkstemp` makes of the names that are written here

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from snt_core.common.errors import UserError
 
 LOOKS = 5  # tries, since somebody who looks at a lock holds it for a moment
 
@@ -19,12 +23,12 @@ def held_lock(path: Path) -> Iterator[bool]:
     for turn in range(LOOKS):
         if turn:
             time.sleep(0.01)
-        with open(path, "w") as file:
+        with _opened(path, os.O_RDWR | os.O_CREAT) as handle:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            if not _is(file.fileno(), path):  # its holder removed it in between
+            if not _is(handle, path):  # its holder removed it in between
                 continue
             try:
                 yield True
@@ -34,21 +38,53 @@ def held_lock(path: Path) -> Iterator[bool]:
     yield False
 
 
+@contextmanager
+def awaited_lock(path: Path) -> Iterator[None]:
+    """Hold the lock in the block, after whoever has it now; its file stays."""
+    with _opened(path, os.O_RDWR | os.O_CREAT) as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
 def is_locked(path: Path) -> bool:
     """Whether a living process holds the lock."""
     try:
         # shared, and so without a right to write: to look is not to take
-        with open(path, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
+        with _opened(path, os.O_RDONLY) as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (FileNotFoundError, UserError):  # nobody can hold what is no lock
         return False
     except BlockingIOError:
         return True
     return False
 
 
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    """Open a lock's file, and change nothing in it. Raises UserError where it is no plain file.
+
+    A link would lead to a file that is not ours, and a pipe without a reader would wait for one.
+    """
+    try:
+        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise _no_lock(path) from error
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise _no_lock(path)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _no_lock(path: Path) -> UserError:
+    return UserError(f"{path} is a link, a folder or a pipe, not the file of a lock; remove it")
+
+
 def _is(handle: int, path: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(handle), os.stat(path))
+        return os.path.samestat(os.fstat(handle), os.lstat(path))
     except FileNotFoundError:
         return False

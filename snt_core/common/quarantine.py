@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from itertools import count
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from snt_core.common.terminal import say
 
 NAME = "quarantine"  # the folder, beside what it was taken from
+NO_FILE = "it is a folder, a link to nothing, or another thing than a file"
 Stamp = tuple[int, int, int]
 
 
@@ -34,6 +36,8 @@ def set_aside(path: Path, folder: Path, what: str, then: str, seen: Stamp | None
         return
     aside = _free(folder / NAME, path.name)
     try:
+        if aside.parent.is_symlink():  # who put it there would have the files, and name the place
+            raise OSError(errno.ELOOP, f"{aside.parent} is a link")
         aside.parent.mkdir(parents=True, exist_ok=True)
         os.replace(path, aside)
     except FileNotFoundError:  # another process was faster
@@ -42,6 +46,14 @@ def set_aside(path: Path, folder: Path, what: str, then: str, seen: Stamp | None
         say(f"{path} is not used ({what}) and cannot be set aside ({error.strerror}); remove it")
         return
     say(f"{path} is not used ({what}); it was set aside as {aside}; {then}")
+
+
+def is_file(path: Path, folder: Path, then: str) -> bool:
+    """Whether a file is there. What else stands in its place is set aside and told, as above."""
+    there = path.is_file()
+    if not there and os.path.lexists(path):
+        set_aside(path, folder, NO_FILE, then)
+    return there
 
 
 def _free(folder: Path, name: str) -> Path:

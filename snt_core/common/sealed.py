@@ -7,6 +7,7 @@ checksums leave gaps: a zip's are not looked at by every reader, and safetensors
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 from snt_core.common.files import atomic_write
@@ -27,8 +28,11 @@ def read_sealed(path: Path) -> bytes:
     """Return the content that `write_sealed` wrote.
 
     Raises:
-        Damaged: a byte of the file is another, or it was never sealed. `OSError` as `open` does.
+        Damaged: a byte of the file is another, it was never sealed, or it is no file.
+        OSError: as `open` does.
     """
+    if os.path.lexists(path) and not path.is_file():  # a pipe would be waited for
+        raise Damaged("it is no file")
     whole = path.read_bytes()
     head, content = whole[:HEAD], whole[HEAD:]
     if head != _head(content):

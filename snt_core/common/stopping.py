@@ -1,4 +1,4 @@
-"""Ends that come from outside: SIGINT, SIGTERM, a time that is over, and the death of a parent.
+"""Ends that come from outside: signals, a time that is over, and the death of a parent.
 
 The first signal ends what a process does in an orderly way: a training writes its checkpoint
 (see `held`), everything else ends where it is. A second one, or `PATIENCE`, ends it at once.
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SENTENCE = "snt: stopped; what is finished is kept, and the same command goes on from there"
 TIME_IS_OVER = (
     "snt: the time is over; what is finished is kept, and the same command goes on from there"
@@ -105,7 +105,7 @@ def listening() -> Iterator[None]:
     _wish.number = 0
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    before = {number: signal.signal(number, _take) for number in SIGNALS}
+    before = {number: signal.signal(number, _take) for number in SIGNALS if not _kept_off(number)}
     # Written to by the system's own handler, which comes also while an operator of torch runs.
     woken = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     watch = threading.Thread(target=_watch, args=(reading,), daemon=True)
@@ -120,6 +120,11 @@ def listening() -> Iterator[None]:
             os.close(writing)
             watch.join()
             os.close(reading)
+
+
+def _kept_off(number: int) -> bool:
+    """Whether `nohup` asks that a closed terminal does not end the command."""
+    return number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN
 
 
 @contextmanager
@@ -176,9 +181,10 @@ def leave(number: int) -> None:
 def obey(parent: int) -> None:
     """Make this process a worker of `parent`: it ends with it, and stops when told by SIGTERM.
 
-    SIGINT is left to the parent: a terminal sends it to both.
+    SIGINT and SIGHUP are left to the parent: a terminal sends them to both.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _take)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     end_with(parent)

@@ -29,9 +29,30 @@ def spell_out() -> None:
             stream.reconfigure(errors="snt-plain")
 
 
-def say(line: str) -> None:
+def harmless(text: object) -> str:
+    """Return a text as a terminal shows it and does not obey it.
+
+    A record, a notebook or the name of a file may hold characters that move the cursor, change the
+    window's title or turn the order of what follows. They are spelt out, as `\\x1b` is.
+    """
+    return "".join(
+        char.encode("unicode_escape").decode() if _commands(char) else char for char in str(text)
+    )
+
+
+def _commands(char: str) -> bool:
+    return unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def tell(line: object) -> None:
+    """Print a line of a command's result."""
+    print(harmless(line))
+
+
+def say(line: object) -> None:
     """Tell whoever runs a command or a chapter, not who reads its page: on standard error."""
-    print(f"snt: {' '.join(line.splitlines())}", file=sys.stderr, flush=True)
+    one = " ".join(str(line).splitlines())
+    print(f"snt: {harmless(one)}", file=sys.stderr, flush=True)
 
 
 @cache

@@ -123,6 +123,9 @@ def _files(folder: Path, part: str) -> list[Path]:
     files = sorted(folder.glob(f"{part}-*.parquet"))
     if not files:
         raise UserError(f"{folder} has no {part}-*.parquet; put the data set's other files there")
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"{file} is no file; fetch it again")
     return files
 
 

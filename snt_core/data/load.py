@@ -6,7 +6,6 @@ split and every sample drawn from it are the same whatever file layout they came
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 from pathlib import Path
 
@@ -15,7 +14,8 @@ import torch
 
 from snt_core.common.errors import UserError, unknown
 from snt_core.common.files import atomic_write, cache_dir, data_dir
-from snt_core.common.quarantine import set_aside
+from snt_core.common.locks import awaited_lock
+from snt_core.common.quarantine import is_file, set_aside
 from snt_core.data.facts import FACTS
 from snt_core.data.split import Dataset, Images, Split
 
@@ -130,9 +130,8 @@ def _cached(name: str) -> Parts:
     path = cache_dir() / f"{name}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     # One process downloads and decodes; the others wait for it and then read.
-    with open(path.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if path.exists():
+    with awaited_lock(path.with_suffix(".lock")):
+        if is_file(path, path.parent, f"{name} is decoded again"):
             try:
                 return _read_cache(name, path)
             except Exception as error:  # whatever a file that is not what was written leads to

@@ -26,9 +26,11 @@ def _is_cached(name: str) -> bool:
     """Whether the decoded data set lies in the cache, whole by its header and the file's length."""
     from safetensors import SafetensorError, safe_open
 
-    facts = FACTS[name]
+    facts, path = FACTS[name], cache_dir() / f"{name}.safetensors"
+    if not path.is_file():
+        return False
     try:
-        with safe_open(cache_dir() / f"{name}.safetensors", framework="np") as file:
+        with safe_open(path, framework="np") as file:
             shapes = {
                 part: file.get_slice(f"{part}_images").get_shape() for part in ("train", "test")
             }

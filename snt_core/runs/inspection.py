@@ -11,6 +11,7 @@ from snt_core.runs.identity import canonical
 from snt_core.runs.kinds import kinds, spec_class
 from snt_core.runs.shapes import (
     ANY,
+    MOMENT,
     TEXT,
     TRUTH,
     Shape,
@@ -28,13 +29,30 @@ READS = (1, 2)
 PROFILE = text("[a-z][a-z0-9_]{0,39}")  # a folder's name and nothing else
 DIGEST = text("[0-9a-f]{64}")
 ID = text("[0-9a-f]{16}")
+TEN_YEARS = 10 * 366 * 86400.0
+SESSION: Any = {  # of every process that had a part in a run
+    "started": MOMENT,
+    "device": TEXT,
+    "torch": TEXT,
+    "commit": nothing_or(TEXT),
+    "dirty": nothing_or(TRUTH),
+}
 PROVENANCE = fields(
-    {"interrupted": many(fields()), "weights_sha256": nothing_or(DIGEST), "threads": count(1)},
-    started=text("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+[+-][0-9]{2}:[0-9]{2}"),
-    seconds=number(0),
-    device=TEXT,
-    torch=TEXT,
-    commit=nothing_or(TEXT),
+    {  # what came later, and what nothing but a page shows
+        "snt_core": TEXT,
+        "python": TEXT,
+        "platform": TEXT,
+        "interrupted": many(fields(**SESSION)),
+        "weights_sha256": nothing_or(DIGEST),
+        "threads": count(1),
+        "ranks": count(1),
+        "resumed_at_step": count(),
+        "data_digest": nothing_or(TEXT),
+        "cpu_seconds": number(0, 1000 * TEN_YEARS),  # of all cores
+        "peak_memory_mb": number(0),
+    },
+    **SESSION,
+    seconds=number(0, TEN_YEARS),
     dtype=text("fp32|bf16"),
     fused=TRUTH,
 )
@@ -71,7 +89,7 @@ def inspected(content: str) -> dict[str, Any]:
         Newer: this version cannot know what it says.
         ValueError: anything else is wrong.
     """
-    body = _whole(content)
+    body = whole(content)
     _require_known(body)
     require("record", BODY, body)
     if body["status"] == "done":
@@ -79,16 +97,29 @@ def inspected(content: str) -> dict[str, Any]:
     return body
 
 
-def _whole(content: str) -> dict[str, Any]:
-    """Return the JSON object whose checksum is right, without it."""
+def sealed(body: dict[str, Any]) -> str:
+    """Return the JSON text that `whole` reads: the entries and, last, their checksum."""
+    return json.dumps({**body, "checksum": checksum(body)}, indent=1) + "\n"
+
+
+def whole(content: str) -> dict[str, Any]:
+    """Return the JSON object whose checksum is right, without it.
+
+    Raises ValueError where it is none, or where a text in it cannot be written anywhere.
+    """
     try:
         body = json.loads(content, object_pairs_hook=_once)
-        told = body.pop("checksum")
+        told = body.pop("checksum", None)
+        if told is None:
+            raise ValueError("it has no checksum")
         right = told == checksum(body)
-    except (KeyError, AttributeError, TypeError, RecursionError) as error:
+        json.dumps(body, ensure_ascii=False).encode()
+    except (AttributeError, TypeError, RecursionError) as error:
         raise ValueError("it is not a whole record") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"it is not a whole record: {error}") from error
+    except UnicodeEncodeError as error:
+        raise ValueError("a text in it holds half a character (a lone surrogate)") from error
     if not right:
         raise ValueError("its content does not match its checksum")
     return dict(body)

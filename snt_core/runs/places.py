@@ -64,6 +64,12 @@ class DaskPlace:
                     f"no scheduler answers at '{address}'; start one with 'dask scheduler', and "
                     f"give the address that it prints"
                 ) from error
+            except (TypeError, RuntimeError, ImportError) as error:  # of what a scheme asks for
+                reason = (str(error) or type(error).__name__).splitlines()[0]
+                raise UserError(
+                    f"'{address}' cannot be reached so: {reason}; tcp:// needs nothing, tls:// and "
+                    f"wss:// need 'distributed.comm.tls' in dask's configuration"
+                ) from error
             yield stack.enter_context(Cluster(client, store, exact=exact))
 
     @contextmanager
@@ -100,8 +106,11 @@ def chosen_place(engine: str, scheduler: str, cluster: str) -> DaskPlace | None:
 
 
 def _address(text: str) -> str:
-    if not re.fullmatch(r"((tcp|tls|ucx|ws|wss)://)?[^\s/:]+:[0-9]{1,5}", text):
-        raise UserError(f"--scheduler is '{text}'; give an address such as tcp://host:8786")
+    if not re.fullmatch(r"((tcp|tls|ws|wss)://)?[^\s/:]+:[0-9]{1,5}", text):
+        raise UserError(
+            f"--scheduler is '{text}'; give an address such as tcp://host:8786, or one that "
+            f"begins with tls://, ws:// or wss://"
+        )
     return text
 
 

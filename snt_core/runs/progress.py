@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from snt_core.common.terminal import harmless
 from snt_core.runs.identity import run_id
 from snt_core.runs.plan import PlannedRun
 from snt_core.runs.spec import Spec
@@ -15,7 +16,7 @@ from snt_core.runs.spec import Spec
 def title(spec: Spec) -> str:
     """Return a run's kind and net in a few words."""
     net = spec.net
-    return f"{spec.kind} {net.model} {net.approach} {net.data} seed {net.seed}"
+    return harmless(f"{spec.kind} {net.model} {net.approach} {net.data} seed {net.seed}")
 
 
 class ProgressDisplay:
@@ -27,7 +28,7 @@ class ProgressDisplay:
         self.finished: set[str] = set()
         self.bars: dict[str, TaskID] = {}
         self.progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %"),
             TimeRemainingColumn(),
@@ -56,5 +57,5 @@ class ProgressDisplay:
             self.progress.remove_task(self.bars[name])
             self.progress.update(self.all, completed=len(self.finished))
             self.progress.console.print(
-                f"{len(self.finished)}/{self.total} {title(spec)}: finished"
+                f"{len(self.finished)}/{self.total} {title(spec)}: finished", markup=False
             )

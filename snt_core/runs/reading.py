@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from snt_core.common.quarantine import set_aside, stamp
+from snt_core.common.files import restored
+from snt_core.common.quarantine import NO_FILE, set_aside, stamp
 from snt_core.common.terminal import say_once
 from snt_core.runs.inspection import Newer, Superseded
 from snt_core.runs.record import Record
@@ -33,7 +34,7 @@ def read_record(path: Path, store: Path) -> Record | None:
     except OSError as error:
         say_once(f"{path} is left out: {error.strerror}; change its rights, or restore it")
     except ValueError as error:
-        then = f"'snt run' makes it again, or restore it with 'git checkout -- {path}'"
+        then = f"'snt run' makes it again{restored(path, ', or restore it with ')}"
         set_aside(path, store, str(error)[:MOST], then, seen)
     else:
         return record
@@ -43,7 +44,7 @@ def read_record(path: Path, store: Path) -> Record | None:
 def _text(path: Path) -> str:
     if not path.is_file():
         if os.path.lexists(path):
-            raise ValueError("it is a folder, a link to nothing, or another thing than a file")
+            raise ValueError(NO_FILE)
         raise FileNotFoundError(path)
     try:
         return path.read_bytes().decode()

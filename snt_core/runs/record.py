@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from snt_core.runs.identity import record_name, run_id, to_dict
-from snt_core.runs.inspection import FORMAT, checksum, inspected
+from snt_core.runs.inspection import FORMAT, inspected, sealed
 from snt_core.runs.kinds import from_dict
 from snt_core.runs.spec import Metrics, Row, Spec
 
@@ -67,7 +66,7 @@ class Record:
             "provenance": self.provenance,
             "parents": self.parents,
         }
-        return json.dumps({**body, "checksum": checksum(body)}, indent=1) + "\n"
+        return sealed(body)
 
     @classmethod
     def from_json(cls, content: str) -> Record:

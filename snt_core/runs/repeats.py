@@ -1,20 +1,19 @@
 """What `snt verify` found, kept beside the records: the book's certificate is made of it.
 
-verified/<profile>/<kind>-<id>-<time>.json   one record that was run again
+verified/<profile>/<kind>-<id>-<time>.json   one record that was run again, with a checksum
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from snt_core.common.files import atomic_write
+from snt_core.common.files import atomic_write, restored
 from snt_core.common.terminal import say_once
 from snt_core.runs import shapes
-from snt_core.runs.inspection import PROFILE
+from snt_core.runs.inspection import PROFILE, SESSION, sealed, whole
 from snt_core.runs.shapes import TEXT, TRUTH, many, number, require, text
 from snt_core.runs.store import Store
 
@@ -24,7 +23,7 @@ SHAPE = shapes.fields(
     same=TRUTH,
     result=TEXT,
     numbers={"type": "object", "additionalProperties": many(number(), least=2)},
-    provenance=shapes.fields(started=TEXT, device=TEXT),
+    provenance=shapes.fields(**SESSION),
 )
 
 
@@ -66,10 +65,14 @@ class Repeat:
 
 def keep(repeat: Repeat, store: Store) -> Path:
     """Write the outcome into the store, whole or not at all; returns its file."""
-    moment = repeat.started[:19].replace(":", "").replace("-", "")
-    path = store.folder / "verified" / repeat.profile / f"{repeat.record}-{moment}.json"
-    atomic_write(path, (json.dumps(asdict(repeat), indent=1) + "\n").encode())
+    path = store.folder / "verified" / repeat.profile / _file(repeat)
+    atomic_write(path, sealed(asdict(repeat)).encode())
     return path
+
+
+def _file(repeat: Repeat) -> str:
+    moment = repeat.started[:19].replace(":", "").replace("-", "")
+    return f"{repeat.record}-{moment}.json"
 
 
 def repeats(store: Store) -> list[Repeat]:
@@ -87,16 +90,19 @@ def _read(path: Path) -> Repeat | None:
     try:
         if not path.is_file():
             raise ValueError("it is no file")
-        body = json.loads(path.read_bytes())
+        body = whole(path.read_bytes().decode())
         require("it", SHAPE, body)
         body["numbers"] = {name: (old, new) for name, (old, new) in body["numbers"].items()}
         if body["profile"] != path.parent.name:
             raise ValueError(f"its profile is {body['profile']}")
-        return Repeat(**{name: body[name] for name in names})
-    except (OSError, ValueError, RecursionError) as error:
+        repeat = Repeat(**{name: body[name] for name in names})
+        if path.name != _file(repeat):
+            raise ValueError(f"its content belongs to {_file(repeat)}")
+        return repeat
+    except (OSError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         say_once(
-            f"{path} is no outcome of 'snt verify' ({reason}) and is left out; remove it, or "
-            f"restore it with 'git checkout -- {path}'"
+            f"{path} is no outcome of 'snt verify' ({reason}) and is left out; "
+            f"remove it{restored(path, ', or restore it with ')}"
         )
         return None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from functools import partial
 
 from rich.console import Console
 
 from snt_core.common.errors import RunsFailed, UserError
+from snt_core.common.terminal import say
 from snt_core.runs.budget import Budget
 from snt_core.runs.places import DaskPlace
 from snt_core.runs.plan import PlannedRun, in_words, planned_runs
@@ -94,8 +94,7 @@ def _work(
     if (others := busy()) is not None:
         console.print(f"Other work keeps {others} busy.")
     if profile in FOR_A_GPU and engine.device == "cpu":
-        about = f"profile {profile} is meant for a GPU; here: {in_words(todo)}"
-        print(f"snt: {about}", file=sys.stderr)
+        say(f"profile {profile} is meant for a GPU; here: {in_words(todo)}")
     with (
         ranks.joined(),  # first, since before it every rank would be the main one
         ProgressDisplay(todo, console if ranks.is_main() else Console(quiet=True)) as display,

@@ -8,6 +8,7 @@ Each kind declares the shape of its metrics beside the code that writes them::
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -64,6 +65,10 @@ def nothing_or(of: Shape) -> Shape:
 
 PERCENT = number(0, 100)
 SHARE = number(0, 1)
+MOMENT: Shape = {  # of this millennium, with its time zone
+    **text("2[0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,15}[+-][0-9]{2}:[0-9]{2}"),
+    "format": "moment",
+}
 
 
 def require(what: str, shape: Shape, value: Any) -> None:
@@ -83,5 +88,16 @@ _kept: dict[int, Shape] = {}  # holds each shape, so that no other one gets its 
 
 @cache
 def _compiled(key: int) -> Callable[[Any], Any]:
-    compiled: Callable[[Any], Any] = fastjsonschema.compile({"$schema": DRAFT, **_kept[key]})
+    compiled: Callable[[Any], Any] = fastjsonschema.compile(
+        {"$schema": DRAFT, **_kept[key]}, formats={"moment": _is_moment}
+    )
     return compiled
+
+
+def _is_moment(value: str) -> bool:
+    """Whether a text is a time as records spell it, such as `2026-11-26T09:30:00+00:00`."""
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        return False
+    return True

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from snt_core.common.files import atomic_write, named_folder, store_dir, sweep
 from snt_core.common.locks import held_lock, is_locked
-from snt_core.common.quarantine import Stamp, set_aside, stamp
+from snt_core.common.quarantine import Stamp, is_file, set_aside, stamp
 from snt_core.common.sealed import Damaged, read_sealed, write_sealed
 from snt_core.common.terminal import say_once
 from snt_core.runs.identity import record_name, run_id
@@ -148,8 +148,12 @@ class Store:
     def require_begun(self, spec: Spec) -> None:
         """Set aside what a run under way left and cannot be gone on from. The caller has the lock.
 
-        Without the rounds that were finished, the state of a later one leads nowhere.
+        Without the rounds that were finished, the state of a later one leads nowhere. A link in the
+        folder's place is removed, since what a run writes stays in its store.
         """
+        if self.run_dir(spec).is_symlink():
+            self.run_dir(spec).unlink()
+            say_once(f"{self.run_dir(spec)} was a link out of the store, and was removed")
         files = sorted(self.run_dir(spec).glob("checkpoint*"))
         found = {path: what for path in files if (what := _damage(path))}
         if any(path.suffix == ".safetensors" for path in found):
@@ -163,12 +167,12 @@ class Store:
         Returns those of the processes before it, whose checkpoint it goes on from, if any.
         """
         path = self.run_dir(spec) / "sessions.json"
-        earlier = []
-        if self.is_begun(spec) and path.exists():
+        earlier, then = [], "the record will not name its processes"
+        if is_file(path, self.folder, then) and self.is_begun(spec):
             try:
                 earlier = json.loads(read_sealed(path))
             except Damaged as error:
-                set_aside(path, self.folder, str(error), "the record will not name its processes")
+                set_aside(path, self.folder, str(error), then)
         write_sealed(path, json.dumps([*earlier, facts]).encode())
         return earlier
 
@@ -189,8 +193,9 @@ class Store:
     def put_progress(self, spec: Spec, done: int, total: int) -> None:
         """How far a run is, for any process to see. Best effort: not synced."""
         path = self.run_dir(spec) / "progress.json"
-        with suppress(OSError):  # a full disk is told by what has to be kept
-            path.write_text(json.dumps({"done": done, "total": total}), encoding="utf-8")
+        # a full disk is told by what has to be kept
+        with suppress(OSError), open(path, "w", encoding="utf-8", opener=_in_place) as file:
+            json.dump({"done": done, "total": total}, file)
 
     def put_failure(self, spec: Spec, trace: str) -> None:
         """Keep the trace of a run that failed, for whoever mends it. Best effort."""
@@ -200,7 +205,9 @@ class Store:
     def progress(self, spec: Spec) -> float:
         """Return the share of a run under way that is done, in [0, 1]."""
         try:
-            state = json.loads((self.run_dir(spec) / "progress.json").read_text(encoding="utf-8"))
+            path = self.run_dir(spec) / "progress.json"
+            with open(path, encoding="utf-8", opener=_in_place) as file:
+                state = json.load(file)
             return min(max(float(state["done"] / state["total"]), 0.0), 1.0)
         except (OSError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
             return 0.0  # nothing but what is shown depends on it
@@ -230,3 +237,8 @@ def _damage(path: Path) -> str:
     except Damaged as error:
         return str(error)
     return ""
+
+
+def _in_place(path: str, flags: int) -> int:
+    """Open a file and not what a link leads to; a pipe is not waited for."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
-import sys
+import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from snt_core.common.checks import one_of
 from snt_core.common.errors import RunsFailed, UserError
+from snt_core.common.terminal import say, say_once
+from snt_core.runs.kinds import kinds
+from snt_core.runs.plan import clock
 from snt_core.runs.preflight import require_data
 from snt_core.runs.record import Record
 from snt_core.runs.repeats import Repeat, keep
@@ -20,6 +24,8 @@ from snt_core.training.engine import Engine, detect
 
 TOLERANCE = 0.01  # relative, for the headline numbers, when bits differ
 IDENTICAL = "identical"
+LEAST = 4  # digits of an id that name a record
+NAME = re.compile(rf"(?:([a-z0-9_]+)-)?([0-9a-f]{{{LEAST},16}})")
 
 
 @dataclass(frozen=True)
@@ -30,45 +36,88 @@ class Verification:
     text: str
 
 
-def chosen_records(store: Store, prefix: str, sample: int) -> list[Record]:
-    """Return the records whose id starts with `prefix`, or `sample` drawn at random.
+def chosen_records(store: Store, name: str, sample: int) -> list[Record]:
+    """Return the record that `name` stands for, or `sample` drawn at random.
 
-    Drawn are those that can be run again: trainings, and measurements whose weights are here.
+    A name is an id or its beginning, with its kind in front or without. Drawn are those that can be
+    run again: trainings, and measurements whose weights are here.
 
     Raises:
-        UserError: both or neither is given, or there is no such record.
+        UserError: both or neither is given, `name` is none, or stands for no record or for several.
     """
-    if bool(prefix) == bool(sample):
+    if bool(name) == bool(sample):
         raise UserError("name a record by its id, or give --sample N; one of both")
     records = [record for record in store.records() if record.status == "done"]
-    if sample:
-        able = [
-            r for r in records if r.spec.net is r.spec or store.weights_path(r.spec.net).exists()
-        ]
-        if not able:
-            raise UserError(
-                f"none of the {len(records)} records in {store.folder} can be run again: no "
-                f"training is among them, and no weights lie beside them"
-            )
-        return random.sample(able, min(sample, len(able)))
-    wanted = prefix.split("-")[-1]
-    found = [record for record in records if record.id.startswith(wanted)]
-    if not found:
+    return _drawn(store, records, sample) if sample else _named(store, records, name)
+
+
+def _drawn(store: Store, records: list[Record], sample: int) -> list[Record]:
+    able = [r for r in records if r.spec.net is r.spec or store.weights_path(r.spec.net).exists()]
+    if not able:
         raise UserError(
-            f"no record '{prefix}' in {store.folder}; the ids are in the names of the files there"
+            f"none of the {len(records)} records in {store.folder} can be run again: no "
+            f"training is among them, and no weights lie beside them"
         )
+    return random.sample(able, min(sample, len(able)))
+
+
+def _named(store: Store, records: list[Record], name: str) -> list[Record]:
+    asked = NAME.fullmatch(name)
+    if not asked:
+        raise UserError(
+            f"'{name}' is no name of a record; give KIND-ID or ID, of which {LEAST} hex digits are "
+            f"enough, such as train-6ee7"
+        )
+    kind, start = asked.groups()
+    if kind:
+        one_of("kind of run", kind, kinds())
+    found = [r for r in records if r.id.startswith(start) and kind in (None, r.spec.kind)]
+    names = sorted({record.name for record in found})
+    if not names:
+        raise UserError(
+            f"no record '{name}' in {store.folder}; the ids are in the names of the files there"
+        )
+    if len(names) > 1:
+        raise UserError(f"'{name}' stands for several: {', '.join(names)}; give more digits")
     return found
 
 
-def summary(results: Sequence[Verification], sample: int = 0) -> str:
-    """Return in a line what was verified and with which result; `sample` is how many were asked."""
+def summary(results: Sequence[Verification], sample: int = 0, refused: int = 0) -> str:
+    """Return in a line what was verified and with which result.
+
+    Args:
+        sample: how many were asked for.
+        refused: how many could not be run.
+    """
     identical = sum(result.text == IDENTICAL for result in results)
     close = sum(result.same for result in results) - identical
     counts = {"identical": identical, "close": close, "different": len(results) - identical - close}
     found = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    fewer = f" ({sample} were asked for; no others can be run again here)"
-    noun = "record" if len(results) == 1 else "records"
-    return f"{len(results)} {noun} run again: {found}{fewer if len(results) < sample else ''}"
+    told = f"{len(results)} record{'s' * (len(results) != 1)} run again"
+    told += f": {found}" * bool(found) + f"; {refused} could not be run" * bool(refused)
+    if len(results) + refused < sample:
+        told += f" ({sample} were asked for; no others can be run again here)"
+    return told
+
+
+def run_all_again(
+    records: Sequence[Record], store: Store, notify: Callable[[str], None]
+) -> tuple[list[Verification], list[UserError]]:
+    """Repeat each of `records`; return what was found, and why others could not be run.
+
+    `notify` gets the lines that tell it; the errors are told on standard error as they come.
+    """
+    results, refused = [], []
+    for record in records:
+        notify(f"{record.name}: took {clock(record.provenance['seconds'])}, running it again")
+        try:
+            results.append(run_again(record, store))
+        except UserError as error:
+            refused.append(error)
+            say_once(str(error))
+        else:
+            notify(f"{record.name}: {results[-1].text}")
+    return results, refused
 
 
 def run_again(record: Record, store: Store) -> Verification:
@@ -102,7 +151,7 @@ def run_again(record: Record, store: Store) -> Verification:
         keep(repeat, store)  # so that the book can tell it
     except OSError as error:  # of a store that can only be read, whoever asked still learns it
         said = f"{error.filename}: {error.strerror}"
-        print(f"snt: what was found is told, and not kept ({said})", file=sys.stderr)
+        say(f"what was found is told, and not kept ({said})")
     return found
 
 

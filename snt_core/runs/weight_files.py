@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from snt_core.common.errors import UserError
 from snt_core.common.files import atomic_write
-from snt_core.common.quarantine import Stamp, set_aside, stamp
+from snt_core.common.quarantine import Stamp, is_file, set_aside, stamp
 from snt_core.common.terminal import say, say_once
 
 if TYPE_CHECKING:
@@ -50,9 +50,12 @@ class WeightFiles:
 
     def kept(self, net: str) -> str:
         """Return the digest that lies beside weights; empty if there is none."""
+        path = self.path(net).with_suffix(".sha256")
+        if not is_file(path, self.store, "it is written anew when the weights are used"):
+            return ""
         try:
-            text = self.path(net).with_suffix(".sha256").read_text(errors="replace")
-        except FileNotFoundError:
+            text = path.read_text(errors="replace")
+        except FileNotFoundError:  # another process set it aside
             return ""
         found = re.match(r"[0-9a-f]{64}(?= )", text)
         return found[0] if found else ""
@@ -67,7 +70,7 @@ class WeightFiles:
 
         What is damaged is set aside and named.
         """
-        path, seen = self.path(net), stamp(self.path(net))
+        path, seen = self.path(net), self._stamp(net)
         if seen is None:
             return False
         return self._accepted(net, recorded, self._digest(path, seen), seen)
@@ -80,7 +83,7 @@ class WeightFiles:
         from safetensors.torch import load
 
         path = self.path(net)
-        seen = stamp(path)
+        seen = self._stamp(net)
         if seen is not None:
             content = path.read_bytes()
             if self._accepted(net, recorded, hashlib.sha256(content).hexdigest(), seen):
@@ -89,6 +92,10 @@ class WeightFiles:
             f"the weights {path} are missing, or were damaged and set aside; start again, and "
             f"{net} is trained anew"
         )
+
+    def _stamp(self, net: str) -> Stamp | None:
+        path = self.path(net)
+        return stamp(path) if is_file(path, self.store, _anew(net)) else None
 
     def _digest(self, path: Path, seen: Stamp) -> str:
         known = self._digests.get(path)
@@ -104,7 +111,7 @@ class WeightFiles:
         path, kept = self.path(net), self.kept(net)
         if found == (recorded or kept):
             return True
-        then = f"{net} is trained anew where its weights are needed"
+        then = _anew(net)
         if not (recorded or kept):
             if wrong := _foreign(path, net):
                 set_aside(path, self.store, wrong, then, seen)
@@ -125,6 +132,10 @@ class WeightFiles:
         except OSError as error:
             reason = error.strerror or type(error).__name__
             say_once(f"{about}: {digest[:12]}… cannot be kept beside it ({reason.lower()})")
+
+
+def _anew(net: str) -> str:
+    return f"{net} is trained anew where its weights are needed"
 
 
 def _foreign(path: Path, net: str) -> str:

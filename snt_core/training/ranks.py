@@ -38,6 +38,21 @@ def joined() -> Iterator[None]:
     if not launched():
         yield
         return
+    try:
+        _join()
+    except (KeyError, ValueError, RuntimeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"TORCHELASTIC_RUN_ID is set, but torchrun's processes cannot be joined ({reason}); "
+            f"start the command with torchrun, or unset the variable"
+        ) from error
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _join() -> None:
     backend = "gloo"
     if torch.cuda.is_available():
         # a GPU each, since NCCL lets no two ranks share one
@@ -48,10 +63,6 @@ def joined() -> Iterator[None]:
             )
         torch.cuda.set_device(local)
     dist.init_process_group(backend, timeout=PATIENCE)
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
 
 
 def launched() -> bool:

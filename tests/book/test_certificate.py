@@ -42,7 +42,7 @@ def test_all_seeds_need_no_option(store):
 
 
 def test_an_interrupted_run_began_with_its_first_session(store):
-    fill(store, interrupted=[{"started": "2026-11-20T00:00:00+00:00"}])
+    fill(store, interrupted=[{**FACTS, "started": "2026-11-20T00:00:00+00:00"}])
     one = next(o for o in certificate.executions(store, []) if o.artefact == "table4")
     assert one.started == "2026-11-20T00:00:00+00:00"
 

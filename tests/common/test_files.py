@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from snt_core.common.files import atomic_write, sweep
+from snt_core.common.files import atomic_write, restored, sweep
 
 STUCK = """
 import os, signal, sys
@@ -67,3 +67,16 @@ def test_writers_and_sweepers_do_not_disturb_each_other(tmp_path):
     assert [(writer.wait(), writer.stderr.read()) for writer in writers] == [(0, "")] * 2
     assert path.read_bytes() == b"299"
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("name", ["a.json", "a b.json", "it's.json", "-x.json", "$(x).json"])
+def test_a_restored_file_is_the_tracked_one(tmp_path, name):
+    path = tmp_path / "of mine" / name
+    path.parent.mkdir()
+    path.write_text("whole")
+    assert restored(path, "or ") == ""
+    for words in (["init", "-q"], ["add", "--", str(path)]):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    path.write_text("damaged")
+    subprocess.run(restored(path, ""), shell=True, check=True, capture_output=True)
+    assert path.read_text() == "whole"

@@ -95,3 +95,14 @@ def test_a_block_that_holds_signals_ends_when_it_looks(number):
         assert told.value.number == number
         assert turns == [0, 1, 2]
         assert signal.getsignal(number) is before
+
+
+def test_what_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopping.listening():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stopping.asked()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

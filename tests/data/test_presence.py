@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from snt_core.common.errors import UserError
+from snt_core.common.files import checkpoint_file
 from snt_core.data import presence
 from snt_core.data.facts import FACTS, Facts
 
@@ -66,3 +68,22 @@ def test_digits_are_always_there(places):
 def test_looking_needs_no_torch():
     code = "import sys, snt_core.runs.preflight; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.mkdir()], ids=["pipe", "folder"])
+def test_what_is_no_file_of_the_data_set_is_named(places, make):
+    make(places / "cifar10.safetensors")  # of the cache, which is passed over
+    folder = places / "data" / "cifar10"
+    folder.mkdir(parents=True)
+    make(folder / "train-0.parquet")
+    with pytest.raises(UserError, match=r"train-0\.parquet is no file"):
+        presence.require("cifar10")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.mkdir()], ids=["pipe", "folder"])
+def test_a_checkpoint_that_is_no_file_is_named(places, make):
+    folder = places / "data" / "checkpoints"
+    folder.mkdir(parents=True)
+    make(folder / "a.safetensors")
+    with pytest.raises(UserError, match=r"a\.safetensors is no file"):
+        checkpoint_file("a")

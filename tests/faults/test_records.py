@@ -16,6 +16,7 @@ from snt_core.runs.record import Record
 from snt_core.runs.shapes import require
 from snt_core.runs.store import Store
 from tests.faults.flips import NET, OTHERS, SHARP
+from tests.records import PROVENANCE as FACTS
 from tests.records import record_of
 
 GOOD = record_of(OTHERS[0], "smoke")
@@ -35,6 +36,10 @@ def changed(change: Callable[[Body], object]) -> str:
 
 def metric(name: str, value: Any) -> Callable[[Body], object]:
     return lambda body: body["metrics"].update({name: value})
+
+
+def fact(name: str, value: Any) -> Callable[[Body], object]:
+    return lambda body: body["provenance"].update({name: value})
 
 
 def entry(**values: Any) -> Callable[[Body], object]:
@@ -67,8 +72,26 @@ NOT_BELIEVED: list[tuple[Callable[[Body], object], str]] = [
     (metric("converged", 1), "metrics.converged"),
     (metric("bn_mode", "other"), "metrics.bn_mode"),
     (lambda body: body["provenance"].pop("seconds"), "record.provenance"),
-    (lambda body: body["provenance"].update(seconds="1"), "record.provenance.seconds"),
-    (lambda body: body["provenance"].update(weights_sha256="x"), "weights_sha256"),
+    (lambda body: body["provenance"].pop("dirty"), "record.provenance"),
+    (fact("seconds", "1"), "record.provenance.seconds"),
+    (fact("seconds", 1e300), "record.provenance.seconds"),
+    (fact("weights_sha256", "x"), "weights_sha256"),
+    (fact("cpu_seconds", "x"), "record.provenance.cpu_seconds"),
+    (fact("cpu_seconds", None), "record.provenance.cpu_seconds"),
+    (fact("cpu_seconds", 1e300), "record.provenance.cpu_seconds"),
+    (fact("peak_memory_mb", "1"), "record.provenance.peak_memory_mb"),
+    (fact("dirty", "no"), "record.provenance.dirty"),
+    (fact("device", "\ud800"), "surrogate"),
+    (fact("commit", "a\udfff"), "surrogate"),
+    (fact("\ud800", 1), "surrogate"),
+    (metric("note", ["\udc00"]), "surrogate"),
+    (fact("started", "2026-99-99T99:99+00:00"), "record.provenance.started"),
+    (fact("started", "2026-02-30T10:00:00+00:00"), "record.provenance.started"),
+    (fact("started", "9999-12-31T23:59:59+00:00"), "record.provenance.started"),
+    (fact("started", "2026-11-26T10:00:00"), "record.provenance.started"),
+    (fact("interrupted", [{}]), "record.provenance.interrupted"),
+    (fact("interrupted", [{**FACTS, "started": "today"}]), "record.provenance.interrupted"),
+    (fact("interrupted", None), "record.provenance.interrupted"),
     (lambda body: body["spec"].update(n_samples=10**400), "n_samples is 1000"),
     (lambda body: body["spec"]["parent"].update(kind=["train"]), "TypeError"),
 ]
@@ -132,6 +155,7 @@ def test_what_a_later_version_wrote_stays(store, path, capsys, change, says):
         b"[" * 10_000 + b"]" * 10_000,
         b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
         b'{"checksum": NaN}',
+        b'{"n": 1}',
         b'{"checksum": "", "n": ' + b"9" * 5000 + b"}",
     ],
     ids=lambda content: str(content[:16]),

@@ -1,6 +1,7 @@
 """Records and weights: whole or not at all, checked on the way in."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -139,3 +140,87 @@ def test_parallel_writers_do_not_mix(store):
         assert store.get(RECORD.spec) in (None, RECORD)
     assert [w.returncode for w in writers] == [0, 0]
     assert store.get(RECORD.spec) == RECORD
+
+
+def test_a_run_does_not_leave_its_store_through_a_link(store, tmp_path, capsys):
+    outside = tmp_path.parent / f"{tmp_path.name} outside"
+    outside.mkdir()
+    (outside / "checkpoint.pt").write_text("another's")
+    (outside / "progress.json").write_text("another's")
+    folder = store.run_dir(NET)
+    folder.parent.mkdir()
+    folder.symlink_to(outside)
+    store.require_begun(NET)
+    store.begin_session(NET, {})
+    assert str(folder) in capsys.readouterr().err
+    (folder / "progress.json").symlink_to(outside / "progress.json")
+    store.put_progress(NET, 1, 2)
+    assert store.progress(NET) == 0.0
+    assert {file.name: file.read_text() for file in outside.iterdir()} == {
+        "checkpoint.pt": "another's",
+        "progress.json": "another's",
+    }
+
+
+def test_a_quarantine_that_is_a_link_takes_nothing(store, tmp_path, capsys):
+    outside = tmp_path.parent / f"{tmp_path.name} outside"
+    outside.mkdir()
+    (store.folder / "quarantine").symlink_to(outside)
+    path = store.put(RECORD)
+    path.write_text("damaged")
+    assert store.get(RECORD.spec) is None
+    assert "quarantine is a link" in capsys.readouterr().err
+    assert path.exists()
+    assert list(outside.iterdir()) == []
+
+
+NO_FILES = [
+    lambda path: os.mkfifo(path),
+    lambda path: path.mkdir(),
+    lambda path: path.symlink_to("nowhere"),
+]
+
+
+@pytest.fixture(params=NO_FILES, ids=["pipe", "folder", "link to nothing"])
+def no_file(request):
+    """Puts something into a path that is no file, and in whose place one can be written."""
+
+    def put(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        request.param(path)
+
+    return put
+
+
+@pytest.mark.parametrize("name", ["weights", "digest"])
+def test_what_is_no_file_of_weights_makes_room(store, no_file, name, capsys):
+    state = {"a": torch.ones(2)}
+    store.put_weights(NET, state)
+    path = store.weights_path(NET)
+    place = path if name == "weights" else path.with_suffix(".sha256")
+    no_file(place)
+    assert store.has_weights(NET) == (name == "digest")
+    assert str(place) in capsys.readouterr().err
+    store.put_weights(NET, state)
+    assert store.has_weights(NET)
+    no_file(path)
+    with pytest.raises(UserError, match="missing, or were damaged"):
+        store.get_weights(NET)
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "checkpoint-1.safetensors", "sessions.json"])
+def test_what_is_no_file_of_a_run_under_way_makes_room(store, no_file, name, capsys):
+    place = store.run_dir(NET) / name
+    no_file(place)
+    store.require_begun(NET)
+    assert store.begin_session(NET, {"a": 1}) == []
+    assert str(place) in capsys.readouterr().err
+    assert name == "sessions.json" or not os.path.lexists(place)
+    assert os.path.lexists(store.folder / "quarantine" / name)
+
+
+def test_progress_that_is_no_file_is_none(store, no_file):
+    no_file(store.run_dir(NET) / "progress.json")
+    store.put_progress(NET, 1, 2)
+    assert store.progress(NET) == 0.0

@@ -192,5 +192,15 @@ def test_outside_of_torchrun_nothing_happens():
     assert not torch.distributed.is_initialized()
 
 
+@pytest.mark.parametrize("half", [{}, {"RANK": "0"}, {"RANK": "0", "WORLD_SIZE": "abc"}])
+def test_half_of_what_torchrun_sets_is_told(half, monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", **half}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="cannot be joined"), ranks.joined():
+        pass
+
+
 if __name__ == "__main__":
     on_a_rank(Path(sys.argv[1]))
