@@ -15,4 +15,6 @@ def main() -> None:
             raise
         print(f'snt: {missing} is missing: pip install "snt-core[book]"', file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:  # before the command listens: nothing has begun
+        sys.exit(130)
     run()

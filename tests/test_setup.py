@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import snt_core
+from snt_core import entry
 from snt_core.common.files import PROJECT
 
 CONDA_NAMES = {"torch": "pytorch", "fastjsonschema": "python-fastjsonschema"}
@@ -253,3 +255,17 @@ def test_what_the_security_policy_names_is_there_and_readers_are_led_to_it():
         )
     for page in ("README.md", "book/how_to_reexecute.md"):
         assert "`SECURITY.md`" in (PROJECT / page).read_text()
+
+
+def test_an_interrupt_while_the_command_is_imported_is_quiet(monkeypatch, capsys):
+    class Interrupted:
+        def find_spec(self, name, path=None, target=None):
+            if name == "snt_core.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "snt_core.cli", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        entry.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr() == ("", "")

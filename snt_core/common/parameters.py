@@ -50,7 +50,7 @@ def _truth(value: Any) -> bool:
 def _text(value: Any) -> str:
     if isinstance(value, list | dict):
         raise ValueError
-    return str(value)
+    return "" if value is None else str(value)  # papermill's null is nothing given
 
 
 # how a value is read, what to call it in an error, and an example

@@ -64,6 +64,10 @@ def test_a_value_of_another_type_is_named(annotation, given):
     assert "\n" not in str(caught.value)
 
 
+def test_null_is_no_text():
+    assert typed("table9", "x", "str", None) == ""
+
+
 def test_a_type_is_spelt_as_in_a_chapter():
     assert [spelt(t) for t in (int, str, Sequence[float], list[int])] == [
         "int",
