@@ -9,7 +9,7 @@ import typer
 
 from snt_core.common.errors import UserError
 from snt_core.common.files import atomic_write, place, require_writable
-from snt_core.common.terminal import say
+from snt_core.common.terminal import say, tell
 from snt_core.runs.budget import budget_of
 from snt_core.runs.store import open_store
 
@@ -49,17 +49,17 @@ def audit(
     done = auditing.audit(asked, auditing.store_of(book), limit, say, reserve=SECONDS)
     beside = placed.placed(done, book)
     for line in frames.findings(done):
-        print(line)
+        tell(line)
     # all that the book says takes some seconds to read, which a short budget has not
     evidence = placed.evidence(book, whole=limit.left > SECONDS) if any(written.values()) else []
     if done.left_out:
-        print(f"Not measured: {len(done.left_out)} ({', '.join(list(done.left_out)[:3])}, ...)")
+        tell(f"Not measured: {len(done.left_out)} ({', '.join(list(done.left_out)[:3])}, ...)")
     if path := written["--json"]:
         atomic_write(path, report.as_json(done, beside, evidence).encode())
-        print(f"Written: {path}")
+        tell(f"Written: {path}")
     if path := written["--html"]:
         atomic_write(path, report.page(done, beside, evidence).encode())
-        print(f"Written: {path}")
+        tell(f"Written: {path}")
 
 
 def _file(option: str, text: str) -> Path | None:
