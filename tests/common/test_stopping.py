@@ -10,6 +10,15 @@ import pytest
 
 from snt_core.common import stopping
 
+
+@pytest.fixture(autouse=True)
+def heard():
+    """A hangup that is heard here and in the processes that are started, under `nohup` too."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 START = """
 import hashlib, time
 from snt_core.common import stopping
