@@ -211,7 +211,8 @@ def tokens_figure(tokens: pd.DataFrame) -> Figure:
             ax.plot(net.speedup, net["drop"], DASHES[approach], label=LABELS[approach], **look)
         ax.axvline(SPEEDUPS[method], color="0.5", lw=0.8, ls=":")
         ax.set(title=title, xlabel="measured speed-up", ylabel="drop (points)")
-        ax.legend()
+        if ax.get_legend_handles_labels()[0]:  # a method may have no run yet
+            ax.legend()
     most = tokens.loc[tokens.groupby(["method", "approach"]).speedup.idxmax()]
     ends = (
         f"{title}, at its fastest: {values(most[most.method == method], 'drop')}"
