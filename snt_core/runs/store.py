@@ -81,8 +81,9 @@ class Store:
 
         The net was trained again then, on another machine say, and numbers of two nets would
         stand under one id. Where the training's record has a digest and the measurement's has none,
-        that one is older: it was made before records had any. A training that diverged left
-        no net to measure.
+        that one is older: it was made before records had any. The other way round, and with no
+        digest beside the weights either, the record may be copied from a store where the net was
+        trained again. A training that diverged left no net to measure.
         """
         net = record.spec.net
         if net is record.spec:
@@ -93,7 +94,8 @@ class Store:
         if measured and not left:
             left = self._weights.kept(run_id(net))
         diverged = trained is not None and (trained.status, record.status) == ("diverged", "done")
-        if outdated := diverged or (bool(left) and left != measured):
+        known = bool(left) or trained is not None
+        if outdated := diverged or (known and left != (measured or "")):
             again = "and diverged" if diverged else "since; 'snt run' measures it anew"
             say_once(
                 f"{self.record_path(record)} is left out: its net {run_id(net)} was trained again "

@@ -84,6 +84,19 @@ def test_a_measurement_of_other_weights_is_missing_and_made_again(store, capsys,
     assert record.provenance["weights_sha256"] == store.get(NET).provenance["weights_sha256"]
 
 
+def test_a_measurement_that_was_copied_beside_an_older_training_is_left_out(store, capsys):
+    """Of a net that was trained before records had digests, and whose weights are elsewhere."""
+    sharp = store.get(SHARP)
+    rewritten(store, NET, weights_sha256=None)
+    rewritten(store, SHARP, weights_sha256=None)  # as old as the training
+    for file in store.folder.glob("weights/*"):
+        file.unlink()
+    assert Store(store.folder).get(SHARP) is not None
+    store.put(sharp)
+    assert Store(store.folder).get(SHARP) is None
+    assert any(run_id(SHARP) in line for line in lines(capsys))
+
+
 def test_a_net_that_comes_out_as_another_is_measured_anew_at_once(store, monkeypatch):
     """As on another machine: weights are lost, and the training finds others."""
     store.weights_path(NET).unlink()
