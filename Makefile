@@ -53,7 +53,7 @@ screenshots: book browser
 
 # Everything that continuous integration runs; what fails fast comes first, the book last. One process
 # more than cores, since many a test waits for processes of its own; and one thread in each, since
-# threads that have no core spin for one another (a Hessian of 371 weights took 0.5 or 19 s of CPU).
+# threads that have no core of their own spin while they wait for one another.
 test: lint browser
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $$(($(WORKERS) + 1)) --dist worksteal
 

@@ -14,9 +14,8 @@ from snt_core.audit.user_files import in_a_line
 from snt_core.methods.models import compressible
 from snt_core.methods.models.wrapping import copied
 
-Rule = Literal[
-    "", "minmax", "percentile", "mse"
-]  # for ranges; none where weights alone are rounded
+# how ranges are found; empty where weights alone are rounded
+Rule = Literal["", "minmax", "percentile", "mse"]
 
 
 def _data(scene: Scene, n: int) -> Any:
