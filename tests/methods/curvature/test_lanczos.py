@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from snt_core.methods.curvature.lambda_max import SETTLED
 from snt_core.methods.curvature.lanczos import lanczos
 
 
@@ -13,6 +14,13 @@ def test_long_vectors_are_as_exact_as_short_ones() -> None:
     values, _, beta = next(lanczos(lambda v: 3 * v, start, 1))
     assert abs(values.item() - 3) < 1e-5
     assert beta < 1e-4
+
+
+def test_sums_in_float32_change_a_record_of_resnet18_by_less_than_a_thousandth() -> None:
+    """As the list of assumptions says."""
+    start = torch.randn(11_173_962, generator=torch.Generator().manual_seed(0))
+    values, *_ = next(lanczos(lambda v: 3 * v, start, 1, long=SETTLED))
+    assert 1e-5 < abs(values.item() / 3 - 1) < 1e-3
 
 
 def test_long_vectors_of_two_eigenvalues_are_solved_in_two_products() -> None:
