@@ -84,7 +84,9 @@ def slurm(folder: Path) -> Iterator[dict[str, str]]:
             quiet: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             started.append(subprocess.Popen(words, env=env, **quiet))
             time.sleep(1)
-        wait_until(lambda: "idle" in told(["sinfo"], env))
+        if not wait_until(lambda: "idle" in told(["sinfo"], env)):
+            log = folder / "slurmctld.log"
+            raise SystemExit(f"Slurm did not start: {log.read_text() if log.exists() else ''}")
         yield env
     finally:
         for process in reversed(started):
