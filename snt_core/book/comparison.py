@@ -14,7 +14,7 @@ OURS = "snt_core"
 
 
 def tasks(folder: Path) -> pd.DataFrame:
-    """Return a row for each task, with its name for the command: right answer, ours, the peers'.
+    """Return a row for each task: its name for the command, right answer, ours, and the peers'.
 
     A number in brackets counts the lines of code that a user writes, imports included. "-" stands
     for a library that has nothing for the task. `folder` holds `capabilities.json`.
@@ -25,7 +25,8 @@ def tasks(folder: Path) -> pd.DataFrame:
     rows = _read(folder, "capabilities")["rows"]
     return pd.DataFrame(
         {
-            "task (NAME)": f"{row['asks']} ({row['task']})",
+            "task": row["asks"],
+            "NAME": row["task"],
             "right": row["right"],
             "here": _told(row["libraries"].get(OURS)),
             "peers": _peers(row["libraries"]),
