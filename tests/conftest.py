@@ -85,29 +85,19 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def smoke_store(shared: Path) -> Iterator[Path]:
-    """A store with every run of smoke, made as `snt book --profile smoke` makes it.
+def smoke_book(shared: Path) -> BuiltBook:
+    """Every run of smoke, every real chapter executed on them, and the book made of these.
 
-    `SNT_STORE` names it.
+    `SNT_STORE` names the runs' store while they are made, and not to the tests that follow.
     """
-
-    def run(folder: Path) -> None:
-        specs = requested(PROFILES["smoke"], (), ())
-        run_all(specs, Store(folder), profile="smoke", workers=2)
-
-    store = made_once(shared / "smoke_store", run)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SNT_STORE", str(store))
-        yield store
-
-
-@pytest.fixture(scope="session")
-def smoke_book(smoke_store: Path, shared: Path) -> BuiltBook:
-    """Every real chapter executed at smoke, and the book made of them."""
     from snt_core.book.build import build
 
-    def make(folder: Path) -> None:
-        build("smoke", {"profile": "smoke"}, workers=2, root=folder)
+    def make(root: Path) -> None:
+        store = root / "store"
+        run_all(requested(PROFILES["smoke"], (), ()), Store(store), profile="smoke", workers=2)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SNT_STORE", str(store))
+            build("smoke", {"profile": "smoke"}, workers=2, root=root)
 
     root = made_once(shared / "smoke_book", make)
     return BuiltBook(root / "smoke" / "html", root / "smoke" / "executed")

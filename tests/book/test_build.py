@@ -62,7 +62,7 @@ def test_plain_jupyter_book_builds_it_too(smoke_book, tmp_path, monkeypatch):
 
     The other chapters are as they were executed before.
     """
-    monkeypatch.delenv("SNT_STORE")
+    monkeypatch.delenv("SNT_STORE", raising=False)
     project = tmp_path / "project"
     shutil.copytree(PROJECT / "book", project / "book")
     shutil.copy(PROJECT / "_toc.yml", project)
