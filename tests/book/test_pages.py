@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html.parser
+import itertools
 import json
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -92,6 +93,7 @@ IMAGES = """() => [...document.querySelectorAll('article img')]
   .map(img => ({alt: img.alt, width: img.naturalWidth, src: img.getAttribute('src')}))"""
 
 
+PHONE, SCREEN = 390, 1400  # pixels wide
 PAGES = [*pages_of(PROJECT / "_toc.yml"), "search", "genindex"]
 
 
@@ -99,11 +101,10 @@ def test_every_page_is_looked_at(smoke_book):
     assert {f"book/{page.stem}" for page in smoke_book.pages} == set(PAGES[:-2])
 
 
-@pytest.mark.parametrize("width", [1400, 390])
 @pytest.mark.parametrize("name", PAGES)
-def test_everybody_can_read_a_page_without_a_network(smoke_book, browser, name, width):
-    """As it opens for who likes the dark, and then in the light; axe-core finds nothing wrong."""
-    reader = Reader(browser, width, "dark")
+def test_everybody_can_read_a_page_without_a_network(smoke_book, browser, name):
+    """On a phone and on a screen, in the dark and in the light; axe-core finds nothing wrong."""
+    reader = Reader(browser, PHONE, "dark")
     page = reader.open(smoke_book.html / f"{name}.html")
     assert page.title()
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
@@ -114,14 +115,17 @@ def test_everybody_can_read_a_page_without_a_network(smoke_book, browser, name, 
         assert image["width"] > 0, f"{image['src'][:80]} does not show"
         assert len(image["alt"].split()) >= 3, f"alt text '{image['alt']}'"
         assert not image["alt"].startswith(("_", "/", "."))
-    for theme in ("dark", "light"):
+    for width, theme in itertools.product((PHONE, SCREEN), ("dark", "light")):
+        page.set_viewport_size({"width": width, "height": 900})
         page.evaluate(axe.THEME, theme)
-        assert page.evaluate(OVERFLOW) == [], theme
+        assert page.evaluate(OVERFLOW) == [], (width, theme)
         for text, contrast in page.evaluate(CONTRAST):
-            assert contrast >= 4.5, f"{theme}: '{text}' has {contrast:.1f}"
+            assert contrast >= 4.5, f"{width} px, {theme}: '{text}' has {contrast:.1f}"
     assert reader.wrong == []
     # last: it asks for style sheets in a way that a browser refuses a file
-    assert axe.violations(page) == []
+    for width in (SCREEN, PHONE):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert axe.violations(page) == [], width
     reader.context.close()
 
 
