@@ -7,7 +7,6 @@ import random
 from dataclasses import replace
 
 import pytest
-from matplotlib.figure import Figure
 
 from snt_core.book.cards import figures
 from snt_core.book.chapters import Chapter, chapters
@@ -36,10 +35,7 @@ LESS = {
     "arch and adam": lambda record: record.spec.net.approach in ("arch", "adam"),
     "a seed": lambda record: record.spec.net.seed == 1,
     **{kind: lambda record, kind=kind: record.spec.kind == kind for kind in KINDS},
-    **{
-        f"half, draw {i}": lambda record, i=i: random.Random(f"{i}{record.id}").random() < 0.5
-        for i in range(2)
-    },
+    "a random half": lambda record: random.Random(record.id).random() < 0.5,
 }
 
 
@@ -65,14 +61,11 @@ def test_a_chapter_runs_on_part_of_its_records(chapter, lacking, monkeypatch, tm
         kept = [replace(r, provenance=facts) for r in made.records if not LESS[lacking](r)]
         return replace(made, records=kept)
 
-    drawn: list[Figure] = []
-
     def saved(figure, kind, title):
-        """Draw each figure once: what its files hold is tested in `book/test_figures.py`."""
-        if figure not in drawn:
+        """Draw a figure for the first of its files: what they hold `book/test_figures.py` tests."""
+        if kind == "png":
             figure.set_layout_engine("none")  # two thirds of the time to draw
             figure.draw_without_rendering()
-            drawn.append(figure)
         return b""
 
     monkeypatch.setattr(figures, "_saved", saved)
