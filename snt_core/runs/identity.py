@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,10 +33,16 @@ def run_id(spec: Spec) -> str:
 
     A parent counts by its own id, so that a schema which rises makes its measurements new too.
     """
+    parent = "" if spec.net is spec else run_id(spec.net)
+    return _hashed(spec, spec.schema, parent)
+
+
+@cache  # a chapter asks for the same ids thousands of times
+def _hashed(spec: Spec, schema: int, parent: str) -> str:
     fields = to_dict(spec)
-    if spec.net is not spec:
-        fields["parent"] = run_id(spec.net)
-    text = canonical({"kind": spec.kind, "schema": spec.schema, **fields})
+    if parent:
+        fields["parent"] = parent
+    text = canonical({"kind": spec.kind, "schema": schema, **fields})
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
