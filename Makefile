@@ -51,11 +51,10 @@ pdf: book browser
 screenshots: book browser
 	$(BIN)/python -m snt_core.book.screenshots
 
-# Everything that continuous integration runs; what fails fast comes first, the book last. One process
-# more than cores, since many a test waits for processes of its own; and one thread in each, since
-# threads that have no core of their own spin while they wait for one another.
+# Everything that continuous integration runs; what fails fast comes first, the book last. A process
+# for each core, and one thread in each: those without a core of their own hold up one another.
 test: lint browser
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $$(($(WORKERS) + 1)) --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist worksteal
 
 # Style, types, and the floors: imports go down only (the contract is in pyproject.toml).
 lint: .venv/.installed-dev
