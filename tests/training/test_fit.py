@@ -271,7 +271,7 @@ def test_a_diverging_run_says_so(digits):
 @pytest.mark.parametrize("variant", ["base", "preact", "snt"])
 def test_it_learns(variant):
     """Ten classes, so chance is 10 %."""
-    recipe = dataclasses.replace(RECIPE, epochs=4, batch_size=64, augment="none")
+    recipe = dataclasses.replace(RECIPE, epochs=2, batch_size=64, augment="none")
     _, done = fit(load("digits", 180), recipe, detect(), variant)
     assert done.history[-1]["train_loss"] < 0.5 * done.history[0]["train_loss"]
     assert done.history[-1]["val_top1"] > 70
