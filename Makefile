@@ -76,7 +76,7 @@ browser: .venv/.installed-dev
 	find_browser >/dev/null || $(BIN)/playwright install chromium || true; \
 	find_browser >/dev/null || { echo "make test needs a Chromium: none on PATH, apt-get could not install one (root is needed), and playwright could not download its own." >&2; exit 1; }
 
-# Faults injected often, as a table of what was lost, wrong or blocked (an hour); SHARE=0.1 of the
+# Faults injected often, as a table of what was lost, wrong or blocked (half an hour); SHARE=0.1 of the
 # usual tries, FAULT="flips kills" for some of the parts. The tests inject each a few times.
 SHARE ?= 1
 torture: .venv/.installed-dev
