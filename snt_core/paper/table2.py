@@ -146,7 +146,8 @@ def at_speedup(records: Iterable[Record], method: str, target: float) -> pd.Data
 def beside_paper(table: pd.DataFrame) -> pd.DataFrame:
     """Return our means over seeds beside the paper's values: a row per quantity."""
     means = table.pivot_table(index="quantity", columns="approach", values="value")
-    rows = numbers.table2().join(means.add_suffix(" ours"), how="inner")
+    ours = means.round(2).add_suffix(" ours")  # to as many digits as the paper's
+    rows = numbers.table2().join(ours, how="inner")
     names = {"adam": "ADAM (paper)", "sam": "SAM (paper)", "adam ours": "ADAM", "sam ours": "SAM"}
     return rows.rename(columns=names).reset_index()
 
