@@ -210,7 +210,7 @@ def tokens_figure(tokens: pd.DataFrame) -> Figure:
             }
             net = net.sort_values("speedup")
             ax.plot(net.speedup, net["drop"], DASHES[approach], label=LABELS[approach], **look)
-        ax.axvline(SPEEDUPS[method], color="0.5", lw=0.8, ls=":")
+        ax.axvline(SPEEDUPS[method], color="0.2", lw=1.5, ls=":")
         ax.set(title=title, xlabel="measured speed-up", ylabel="drop (points)")
         if ax.get_legend_handles_labels()[0]:  # a method may have no run yet
             ax.legend()
