@@ -32,10 +32,10 @@ FACTS = {
     ),
     "few-digits": Facts(
         num_classes=10,
-        train=240,
-        test=60,
-        mean=(0.3043, 0.3043, 0.3043),
-        std=(0.3755, 0.3755, 0.3755),
+        train=120,
+        test=30,
+        mean=(0.3021, 0.3021, 0.3021),
+        std=(0.3743, 0.3743, 0.3743),
     ),
     "cifar10": Facts(
         num_classes=10,

@@ -95,7 +95,7 @@ def test_a_backbone_and_a_kind_of_run(checkout):
     (package / "nets" / "tiny.py").write_text(backbone)
     add_line(package / "nets" / "__init__.py", "MODELS = {\n", '    "tiny": "tiny:tiny",')
     (package / "runs" / "kinds" / "rounded.py").write_text(kind)
-    assert json.loads(run(checkout, "-c", RUN)) == [60, "identical"]
+    assert json.loads(run(checkout, "-c", RUN)) == [30, "identical"]
 
 
 def test_a_chapter_that_judges_a_claim(checkout):

@@ -31,7 +31,7 @@ from snt_core.training.recipe import Recipe
 
 NET = dataclasses.replace(
     training(PROFILES["smoke"], "cifar100", "adam", 0),
-    recipe=Recipe(epochs=1, batch_size=64, lr=1e-2),
+    recipe=Recipe(epochs=1, batch_size=32, lr=1e-2),
 )
 LONG = dataclasses.replace(NET, recipe=dataclasses.replace(NET.recipe, epochs=4000))
 ENGINE = detect(exact=True)

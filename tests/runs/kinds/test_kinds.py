@@ -27,9 +27,9 @@ from snt_core.training.fit import Diverged
 from snt_core.training.recipe import Recipe
 
 SMOKE = PROFILES["smoke"]
-SHORT = Recipe(epochs=1, batch_size=64, lr=1e-2)
-NET = dataclasses.replace(training(SMOKE, "cifar10", "arch", 0), val_size=224, recipe=SHORT)
-VIT = dataclasses.replace(training(SMOKE, "imagenet", "adam", 0, "vit"), val_size=176, recipe=SHORT)
+SHORT = Recipe(epochs=1, batch_size=32, lr=1e-2)
+NET = dataclasses.replace(training(SMOKE, "cifar10", "arch", 0), val_size=104, recipe=SHORT)
+VIT = dataclasses.replace(training(SMOKE, "imagenet", "adam", 0, "vit"), val_size=88, recipe=SHORT)
 IMP = IMPSpec(parent=NET, sparsities=(0.3, 0.6, 0.9), finetune=SHORT)
 
 
