@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,12 +42,16 @@ class Store:
         # a record is read once, as long as its file stays the same
         self._known: dict[Path, tuple[Stamp | None, Record | None]] = {}
 
+    def __reduce__(self) -> tuple[type[Store], tuple[Path]]:
+        """Another process reads the folder for itself."""
+        return Store, (self.folder,)
+
     # records ---------------------------------------------------------------------------------
 
     def get(self, spec: Spec) -> Record | None:
         """Return the record of `spec`, under whatever profile it was run, or None."""
         for path in sorted(self.folder.glob(f"records/*/{record_name(spec)}.json")):
-            if (record := self._read(path)) and not self._is_outdated(record):
+            if (record := self._read(path)) and not self._is_outdated(record, self._net(record)):
                 return record
         return None
 
@@ -66,8 +71,13 @@ class Store:
 
     def records(self) -> list[Record]:
         """Return every record that counts. What is wrong with others is said (see `reading`)."""
-        found = map(self._read, sorted(self.folder.glob("records/*/*.json")))
-        return [record for record in found if record and not self._is_outdated(record)]
+        read = map(self._read, sorted(self.folder.glob("records/*/*.json")))
+        found = [record for record in read if record]
+        nets: dict[str, Record] = {}
+        for record in found:
+            if record.spec.leaves_weights:
+                nets.setdefault(record.name, record)
+        return [r for r in found if not self._is_outdated(r, nets.get(record_name(r.spec.net)))]
 
     def _read(self, path: Path) -> Record | None:
         seen = stamp(path)
@@ -76,8 +86,12 @@ class Store:
             known = self._known[path] = seen, read_record(path, self.folder)
         return known[1]
 
-    def _is_outdated(self, record: Record) -> bool:
-        """Whether a measurement read other weights than its net's training is recorded with.
+    def _net(self, record: Record) -> Record | None:
+        """Return the record of a measurement's net."""
+        return None if record.spec.net is record.spec else self.get(record.spec.net)
+
+    def _is_outdated(self, record: Record, trained: Record | None) -> bool:
+        """Whether a measurement read other weights than its net is recorded with, in `trained`.
 
         The net was trained again then, on another machine say, and numbers of two nets would
         stand under one id. Where the training's record has a digest and the measurement's has none,
@@ -89,7 +103,6 @@ class Store:
         if net is record.spec:
             return False
         measured = record.provenance.get("weights_sha256")
-        trained = self.get(net)
         left = (trained.provenance.get("weights_sha256") or "") if trained else ""
         if measured and not left:
             left = self._weights.kept(run_id(net))
@@ -227,9 +240,13 @@ class Store:
 def open_store(place: str | Path = "") -> Store:
     """Return the store in `place`; if empty, that of `SNT_STORE`, else the project's `data/`.
 
-    Raises UserError where no folder can be.
+    It is the same object for the same folder, so that a process reads each record once. Raises
+    UserError where no folder can be.
     """
-    return Store(named_folder("the store", place) if place else store_dir())
+    return _of_folder(named_folder("the store", place) if place else store_dir())
+
+
+_of_folder = cache(Store)
 
 
 def _damage(path: Path) -> str:
