@@ -150,6 +150,7 @@ def _saved(figure: Figure, kind: str, title: str) -> bytes:
     about: dict[str, Any] = {"Title": title, "Description": f"{figure.get_label()} {title}"}
     about |= {"Date": None} if kind == "svg" else {}
     figure.savefig(file, format=kind, bbox_inches="tight", facecolor="white", metadata=about)
+    figure.set_layout_engine("none")  # it lies as it will in the other files
     return file.getvalue()
 
 
