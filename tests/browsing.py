@@ -15,7 +15,7 @@ OVERFLOW = """() => {
 
 
 class Reader:
-    """Opens pages with the network blocked and notes everything that goes wrong."""
+    """Opens pages in one tab, the network blocked, and notes everything that goes wrong."""
 
     def __init__(self, browser, width: int, theme: str) -> None:
         self.wrong: list[str] = []
@@ -23,6 +23,11 @@ class Reader:
             viewport={"width": width, "height": 900}, color_scheme=theme
         )
         self.context.route("**/*", self._block)
+        # another tab compiles every script anew, which takes longer than the page itself
+        self.tab = self.context.new_page()
+        self.tab.on("pageerror", lambda error: self.wrong.append(f"error {error}"))
+        self.tab.on("requestfailed", lambda gone: self.wrong.append(f"cannot load {gone.url}"))
+        self.tab.on("console", self._listen)
 
     def _block(self, route) -> None:
         if route.request.url.startswith(("file:", "data:", "blob:")):
@@ -32,14 +37,16 @@ class Reader:
             route.abort()
 
     def open(self, file: Path, query: str = ""):
-        page = self.context.new_page()
-        page.on("pageerror", lambda error: self.wrong.append(f"error {error}"))
-        page.on("requestfailed", lambda request: self.wrong.append(f"cannot load {request.url}"))
-        page.on("console", self._listen)
-        page.goto(file.as_uri() + query, wait_until="load")
+        self.tab.goto(file.as_uri() + query, wait_until="load")
         # typesetting goes on after the page has loaded
-        page.evaluate("() => window.MathJax?.startup?.promise")
-        return page
+        self.tab.evaluate("() => window.MathJax?.startup?.promise")
+        return self.tab
+
+    def leave(self, width: int) -> None:
+        """Forget the page, and what went wrong with it; the next one is opened at `width`."""
+        self.tab.goto("about:blank")
+        self.tab.set_viewport_size({"width": width, "height": 900})
+        self.wrong.clear()
 
     def _listen(self, message) -> None:
         if message.type == "error":

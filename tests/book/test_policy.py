@@ -146,7 +146,6 @@ def test_hostile_text_is_text(hostile, reader):
         assert page.locator(odd).count() == 0, file.name
         assert SCRIPT in page.locator("main").text_content(), file.name
         assert reader.wrong == [], file.name
-        page.close()
     assert any(file.stem == hostile.record for file in files)
 
 
