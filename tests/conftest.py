@@ -94,10 +94,10 @@ def smoke_book(shared: Path) -> BuiltBook:
 
     def make(root: Path) -> None:
         store = root / "store"
-        run_all(requested(PROFILES["smoke"], (), ()), Store(store), profile="smoke", workers=2)
+        run_all(requested(PROFILES["smoke"], (), ()), Store(store), profile="smoke", workers=1)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("SNT_STORE", str(store))
-            build("smoke", {"profile": "smoke"}, workers=2, root=root)
+            build("smoke", {"profile": "smoke"}, workers=1, root=root)
 
     root = made_once(shared / "smoke_book", make)
     return BuiltBook(root / "smoke" / "html", root / "smoke" / "executed")
