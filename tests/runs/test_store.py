@@ -1,7 +1,9 @@
 """Records and weights: whole or not at all, checked on the way in."""
 
+import dataclasses
 import json
 import os
+import pickle
 import subprocess
 import sys
 
@@ -12,10 +14,12 @@ from snt_core.common.errors import UserError
 from snt_core.common.files import atomic_write
 from snt_core.paper.profiles import PROFILES
 from snt_core.paper.recipes import training
+from snt_core.runs import store as stores
 from snt_core.runs.identity import run_id
 from snt_core.runs.kinds.lambda_max import LambdaMaxSpec
+from snt_core.runs.reading import read_record
 from snt_core.runs.record import Record
-from snt_core.runs.store import Store
+from snt_core.runs.store import Store, open_store
 from tests.records import PROVENANCE
 
 NET = training(PROFILES["smoke"], "cifar100", "adam", 0)
@@ -42,6 +46,22 @@ def test_round_trip(store):
     assert store.records() == [RECORD]
     assert store.names() == {RECORD.name}
     assert json.loads(path.read_text())["parents"] == [run_id(NET)]
+
+
+def test_a_process_reads_a_record_once_and_again_when_it_changes(store, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        stores, "read_record", lambda path, folder: read.append(path) or read_record(path, folder)
+    )
+    path = store.put(RECORD)
+    for place in (str(store.folder), f"{store.folder}/../{store.folder.name}"):
+        assert open_store(place).records() == [RECORD]
+    assert open_store(str(store.folder)).get(RECORD.spec) == RECORD
+    assert read == [path]
+    other = dataclasses.replace(RECORD, provenance={**RECORD.provenance, "seconds": 2.0})
+    store.put(other)
+    assert open_store(str(store.folder)).records() == [other]
+    assert pickle.loads(pickle.dumps(open_store(str(store.folder))))._known == {}
 
 
 def test_nothing_there_is_none(store):
