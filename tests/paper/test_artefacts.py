@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from snt_core.book.chapters import chapters
-from snt_core.paper import numbers, table3, table3qat
+from snt_core.common.files import PROJECT
+from snt_core.data.facts import FACTS
+from snt_core.paper import numbers, recipes, table3, table3qat
 from snt_core.paper.artefacts import artefacts, claims
 from snt_core.paper.profiles import PROFILES
 from snt_core.runs.identity import run_id
@@ -45,6 +47,16 @@ def test_the_paper_s_bit_widths_are_run():
     for model in table3qat.DATA:
         specs = [s for s in table3qat.runs(paper_, [0], backbone=model) if s.kind == "qat"]
         assert {(s.weight_bits, s.act_bits, s.edge_bits) for s in specs} == {(4, 4, 8)}
+
+
+def test_what_is_said_of_smoke_names_as_many_images_as_it_takes():
+    facts = FACTS["few-digits"]
+    count = facts.train + facts.test
+    assert PROFILES["smoke"].says.startswith(f"{count} of scikit-learn's digits")
+    assert recipes.DATASETS["few-digits"] == f"{count} of scikit-learn's digits"
+    assert f"| `smoke` | {count} of scikit-learn's digits" in (PROJECT / "README.md").read_text()
+    page = (PROJECT / "book" / "how_to_reexecute.md").read_text()
+    assert f"| `smoke` | {count} digits" in page
 
 
 def test_imagenet_is_read_by_its_profile_alone():
