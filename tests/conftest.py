@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Look for garbage more seldom, and not in what is imported: that took a tenth of the time."""
+    """Look for garbage more seldom, and not in what is imported, which takes long."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)

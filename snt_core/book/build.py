@@ -219,7 +219,7 @@ def _render(source: Path, place: Path, notify: Callable[[str], None]) -> Path:
     output, log = place / "sphinx", place / "build.log"
     shutil.rmtree(output, ignore_errors=True)
     # The renderer ends with this process: an orphan would write into what the next build renders.
-    # Its trees of documents are no garbage: to look through them took a quarter of the time.
+    # Its trees of documents are no garbage, and to look through them again and again takes long.
     run_main = (
         "import gc; gc.set_threshold(50_000, 20, 20); "
         f"from snt_core.common.stopping import end_with; end_with({os.getpid()}); "
