@@ -127,11 +127,12 @@ class _Decoder(torch_data.Dataset):
     size: int
 
     def __getitem__(self, order: Order) -> tuple[Tensor, Tensor] | UserError:
-        # An error is handed on, not raised: torch would wrap a worker's in its traceback.
+        # An error is handed on, not raised: torch would wrap a worker's in its traceback. It goes
+        # without its own, which dask sends along, and whose frames would keep the workers alive.
         try:
             images = [torch.from_numpy(self._decode(row, key)) for row, key in order]
         except UserError as error:
-            return error
+            return UserError(str(error))
         return torch.tensor([row for row, _ in order]), torch.stack(images)
 
     def _decode(self, row: int, key: Key) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import multiprocessing
 import os
 import shutil
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tblib import pickling_support
 from torch import nn
 
 from snt_core.common.errors import UserError
@@ -274,7 +276,9 @@ def test_a_wrong_folder_is_said_in_one_line(tmp_path, monkeypatch, spoil, says):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_damaged_image_is_named_in_one_line(tmp_path, monkeypatch, workers):
+def test_a_damaged_image_is_named_in_one_line_and_its_worker_ends(tmp_path, monkeypatch, workers):
+    pickling_support.install()  # as dask does: errors from another process have a traceback
+    others = set(multiprocessing.active_children())
     place = tmp_path / "imagenet/val/n01440764"
     place.mkdir(parents=True)
     whole = io.BytesIO()
@@ -285,6 +289,7 @@ def test_a_damaged_image_is_named_in_one_line(tmp_path, monkeypatch, workers):
     with pytest.raises(UserError, match=r"^/.*cut\.JPEG is not a readable image \(.*\)$") as error:
         split.tensors(1)
     assert "\n" not in str(error.value)
+    assert set(multiprocessing.active_children()) <= others
 
 
 def test_augmentations_of_images_in_memory_are_refused():
