@@ -141,7 +141,7 @@ def eager_attempt(spec, store, engine, profile):
 @pytest.mark.slow
 def test_the_runs_of_killed_workers_go_on_elsewhere(scheduler, tmp_path, monkeypatch):
     store, killed = Store(tmp_path / "store"), []
-    short = dataclasses.replace(NET.recipe, epochs=12)
+    short = dataclasses.replace(NET.recipe, epochs=6)
     nets = [dataclasses.replace(NET, seed=seed, recipe=short) for seed in range(WORKERS)]
     monkeypatch.setattr(runner, "_attempt", eager_attempt)
     workers = scheduler[1]
@@ -163,8 +163,9 @@ def test_the_runs_of_killed_workers_go_on_elsewhere(scheduler, tmp_path, monkeyp
         assert record.provenance["resumed_at_step"] > 0
         assert len(record.provenance["interrupted"]) == 1
     monkeypatch.undo()
-    whole = run_here(specs, Store(tmp_path / "here"))
-    assert [r.metrics for r in records] == [r.metrics for r in whole]
+    again = [spec for spec in specs if spec in (*killed, nets[0], specs[-1])]
+    whole = run_here(again, Store(tmp_path / "here"))
+    assert [r.metrics for r in records if r.spec in again] == [r.metrics for r in whole]
 
 
 def lingers(spec, store, engine, profile):
