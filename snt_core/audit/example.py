@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from snt_core.data.digits import raw
+
 TRAIN = 1200  # of the 1,797 digits; the rest is looked at
 
 
@@ -56,8 +58,5 @@ def trained() -> nn.Module:
 
 @cache
 def _all() -> tuple[Tensor, Tensor]:
-    from sklearn.datasets import load_digits
-
-    found = load_digits()
-    images = torch.tensor(found.images, dtype=torch.float32).unsqueeze(1) / 8 - 1
-    return images, torch.tensor(found.target, dtype=torch.int64)
+    images, labels = raw()
+    return torch.tensor(images, dtype=torch.float32).unsqueeze(1) / 8 - 1, torch.tensor(labels)

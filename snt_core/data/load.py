@@ -16,6 +16,7 @@ from snt_core.common.errors import UserError, unknown
 from snt_core.common.files import atomic_write, cache_dir, data_dir
 from snt_core.common.locks import awaited_lock
 from snt_core.common.quarantine import is_file, set_aside
+from snt_core.data import digits
 from snt_core.data.facts import FACTS
 from snt_core.data.split import Dataset, Images, Split
 
@@ -113,14 +114,12 @@ def _digits(name: str) -> Parts:
     The first in canonical order are the test images and the next ones train, as many as `FACTS`
     says.
     """
-    from sklearn.datasets import load_digits
-
-    raw = load_digits()
+    small, labels = digits.raw()
     # values are 0 to 16
-    grey = np.rint(raw.images * (255 / 16)).astype(np.uint8)
+    grey = np.rint(small * (255 / 16)).astype(np.uint8)
     images = np.repeat(grey.repeat(4, axis=1).repeat(4, axis=2)[..., None], 3, axis=3)
-    order = canonical_order(images, raw.target)
-    images, labels = images[order], raw.target[order]
+    order = canonical_order(images, labels)
+    images, labels = images[order], labels[order]
     test, end = FACTS[name].test, FACTS[name].test + FACTS[name].train
     parts = {"test": (images[:test], labels[:test]), "train": (images[test:end], labels[test:end])}
     return _finish(name, parts)

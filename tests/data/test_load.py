@@ -4,6 +4,8 @@ import hashlib
 import io
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from snt_core.common.errors import UserError
-from snt_core.data import cifar
+from snt_core.data import cifar, digits
 from snt_core.data import load as data
 from snt_core.data.facts import FACTS, Facts
 from snt_core.data.split import Draw, normalise
@@ -186,6 +189,18 @@ def test_digits_need_no_file(monkeypatch, tmp_path):
     found = data.load("digits", 180)
     assert (len(found.train), len(found.val), len(found.test)) == (1257, 180, 360)
     assert found.train.images.shape[1:] == (32, 32, 3)
+
+
+def test_digits_are_those_of_scikit_learn_which_is_not_imported():
+    theirs = load_digits()
+    for ours, expected in zip(digits.raw(), (theirs.images, theirs.target), strict=True):
+        assert ours.dtype == expected.dtype
+        assert np.array_equal(ours, expected)
+    code = (
+        "import sys; from snt_core.data.digits import raw; raw(); print('sklearn' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "False\n"
 
 
 def test_an_unknown_data_set_is_named(tmp_path):
