@@ -10,7 +10,7 @@ import os
 import pickle
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
@@ -54,11 +54,15 @@ class Crew(Protocol):
 class _Worker:
     """A fresh process, its end of a pipe, and the key of the call that it carries out."""
 
-    def __init__(self, prepare: Prepare | None) -> None:
-        context = multiprocessing.get_context("spawn")
+    def __init__(self, prepare: Prepare | None, preload: Sequence[str]) -> None:
+        context: Any = multiprocessing.get_context("forkserver" if preload else "spawn")
+        if preload:
+            context.set_forkserver_preload(list(preload))
         self.pipe, theirs = context.Pipe()
+        # The parent of what a server forks is that server, which ends with this process.
+        parent = None if preload else os.getpid()
         # no daemon: it may have processes of its own, as a notebook's kernel
-        self.process = context.Process(target=_serve, args=(theirs, os.getpid(), prepare))
+        self.process = context.Process(target=_serve, args=(theirs, parent, prepare))
         with stopping.unheard():
             self.process.start()
         theirs.close()
@@ -79,11 +83,14 @@ class _Worker:
 class Workers:
     """Up to `count` processes; as a context they end with it, in order or, after an error, soon.
 
-    `prepare`, where it is given, is called in each of them first.
+    `prepare`, where it is given, is called in each of them first. With `preload` they are forked
+    from a server that has imported these modules, once for all of them.
     """
 
-    def __init__(self, count: int, prepare: Prepare | None = None) -> None:
-        self.count, self.prepare = count, prepare
+    def __init__(
+        self, count: int, prepare: Prepare | None = None, preload: Sequence[str] = ()
+    ) -> None:
+        self.count, self.prepare, self.preload = count, prepare, preload
         self.idle: list[_Worker] = []
         self.busy: list[_Worker] = []
 
@@ -95,7 +102,7 @@ class Workers:
     def hand_out(self, key: Any, call: Callable[..., Any], *args: Any) -> None:
         """Let a process carry out `call(*args)`; `key` names it in the answer."""
         while True:
-            worker = self.idle.pop() if self.idle else _Worker(self.prepare)
+            worker = self.idle.pop() if self.idle else _Worker(self.prepare, self.preload)
             try:
                 worker.pipe.send((call, args))
                 break
@@ -132,10 +139,10 @@ class Workers:
             worker.process.join()
 
 
-def _serve(pipe: Connection, parent: int, prepare: Prepare | None) -> None:
+def _serve(pipe: Connection, parent: int | None, prepare: Prepare | None) -> None:
     """Carry out calls until the parent closes the pipe."""
     try:
-        stopping.obey(parent)
+        stopping.obey(parent or os.getppid())
         if prepare:
             prepare()
         while True:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
 import statistics
 from collections.abc import Callable
@@ -12,8 +10,8 @@ from typing import Any, Protocol
 
 import torch
 
-from snt_core.common import stopping
 from snt_core.common.timing import seconds_of
+from snt_core.common.workers import Workers
 from snt_core.data.facts import Facts
 from snt_core.data.split import Dataset, Split, normalise
 from snt_core.fast import graphs
@@ -115,16 +113,18 @@ def _memory(name: str, spec: Timing, facts: Facts, engine: Engine, fused: bool) 
     """
     if engine.device == "cuda":
         return _growth(name, spec, facts, engine, fused)
-    context = multiprocessing.get_context("forkserver")  # imports torch once for all contenders
-    context.set_forkserver_preload([__name__, "torch._dynamo"])  # which an optimizer asks for
-    with context.Pool(1, initializer=_be_brief) as pool:
-        return pool.apply(_growth, (name, spec, facts, engine, fused))
+    # imports torch once for all contenders, and what an optimizer asks for
+    with Workers(1, _end_at_once, (__name__, "torch._dynamo")) as one:
+        one.hand_out(name, _growth, name, spec, facts, engine, fused)
+        (answer,) = one.answers()
+        if answer.error is not None:
+            raise answer.error
+        return float(answer.value)
 
 
-def _be_brief() -> None:
-    """Leave a terminal's Ctrl-C to the process that waits for this one, and end with that."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    stopping.end_with(os.getppid())
+def _end_at_once() -> None:
+    """Let this process end when it is told to: there is no checkpoint to write."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _growth(name: str, spec: Timing, facts: Facts, engine: Engine, fused: bool) -> float:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 from statistics import median
 
 import pytest
 
+from snt_core.common.workers import Killed
 from snt_core.data.facts import FACTS
 from snt_core.nets import MODELS
 from snt_core.paper import figure5, table1, table3qat
@@ -23,13 +26,15 @@ from snt_core.runs.kinds.static import StaticSpec
 from snt_core.runs.kinds.surface import SurfaceSpec
 from snt_core.runs.kinds.tokens import TokenSpec
 from snt_core.runs.store import Store
+from snt_core.training import step_time
+from snt_core.training.engine import detect
 from snt_core.training.fit import Diverged
 from snt_core.training.recipe import Recipe
 
 SMOKE = PROFILES["smoke"]
 SHORT = Recipe(epochs=1, batch_size=32, lr=1e-2)
-NET = dataclasses.replace(training(SMOKE, "cifar10", "arch", 0), val_size=104, recipe=SHORT)
-VIT = dataclasses.replace(training(SMOKE, "imagenet", "adam", 0, "vit"), val_size=88, recipe=SHORT)
+NET = dataclasses.replace(training(SMOKE, "cifar10", "arch", 0), val_size=56, recipe=SHORT)
+VIT = dataclasses.replace(training(SMOKE, "imagenet", "adam", 0, "vit"), val_size=40, recipe=SHORT)
 IMP = IMPSpec(parent=NET, sparsities=(0.3, 0.6, 0.9), finetune=SHORT)
 
 
@@ -158,6 +163,16 @@ def test_steps_are_timed_in_turn(store):
     assert all(c["median"] == pytest.approx(median(c["seconds"]), abs=1e-6) for c in found.values())
     assert all(min(c["memory_mb"]) >= 0 for c in found.values())
     assert all(len(c["memory_mb"]) == 2 for c in found.values())  # no more than half the rounds
+
+
+def is_killed(*told):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_process_that_measures_memory_ends_the_timing(monkeypatch):
+    monkeypatch.setattr(step_time, "_growth", is_killed)
+    with pytest.raises(Killed, match="SIGKILL"):
+        step_time._memory("adam", None, FACTS["few-digits"], detect(exact=True), False)
 
 
 def test_figures_of_pruning_share_their_nets():
