@@ -6,6 +6,7 @@ The first signal ends what a process does in an orderly way: a training writes i
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import select
 import signal
@@ -191,10 +192,14 @@ def obey(parent: int) -> None:
 
 
 def end_with(parent: int) -> None:
-    """End with the parent, however and whenever it ends: an orphan would go on writing."""
+    """End with the parent, however and whenever it ends: an orphan would go on writing.
+
+    A process that a server forked ends with who asked for it, too: the server waits for it.
+    """
+    asker = multiprocessing.parent_process()
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == parent and (asker is None or asker.is_alive()):
             time.sleep(0.2)
         os._exit(1)
 

@@ -75,22 +75,23 @@ def test_an_error_in_the_block_ends_what_is_under_way_soon():
 
 
 ORPHANS = """
-import time
+import sys, time
 from snt_core.common.workers import Workers
 if __name__ == "__main__":
-    with Workers(2) as crew:
+    with Workers(2, preload=sys.argv[1:]) as crew:
         crew.hand_out(1, time.sleep, 60)
         print(crew.busy[0].process.pid, flush=True)
         time.sleep(60)
 """
 
 
-def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+@pytest.mark.parametrize("preload", [[], ["json"]], ids=["fresh", "forked"])
+def test_workers_end_with_a_parent_that_is_killed(tmp_path, preload):
     script = tmp_path / "script.py"
     script.write_text(ORPHANS)
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     parent = subprocess.Popen(
-        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=env
+        [sys.executable, str(script), *preload], stdout=subprocess.PIPE, text=True, env=env
     )
     worker = psutil.Process(int(parent.stdout.readline()))
     time.sleep(2)
