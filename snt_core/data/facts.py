@@ -32,10 +32,10 @@ FACTS = {
     ),
     "few-digits": Facts(
         num_classes=10,
-        train=120,
-        test=30,
-        mean=(0.3021, 0.3021, 0.3021),
-        std=(0.3743, 0.3743, 0.3743),
+        train=72,
+        test=24,
+        mean=(0.2965, 0.2965, 0.2965),
+        std=(0.3737, 0.3737, 0.3737),
     ),
     "cifar10": Facts(
         num_classes=10,

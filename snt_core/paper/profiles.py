@@ -64,7 +64,7 @@ STAND_INS = {"resnet18": "resnet18_cifar", "vit": "vit_tiny"}
 
 _SMOKE = Profile(
     name="smoke",
-    says="150 of scikit-learn's digits, a few steps: proves that every line runs, nothing more",
+    says="96 of scikit-learn's digits, a few steps: proves that every line runs, nothing more",
     data={"cifar10": "few-digits", "cifar100": "few-digits", "imagenet": "few-digits"},
     models=STAND_INS,
     augment="crop-flip",
@@ -73,7 +73,7 @@ _SMOKE = Profile(
     epochs=1,
     large_epochs=1,
     warmup_epochs=0.2,
-    batch_size=32,
+    batch_size=16,
     finetune_epochs=1,
     curve_points=2,
     qat_epochs=1,

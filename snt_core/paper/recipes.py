@@ -68,7 +68,7 @@ DATASETS = {
     "cifar100": "CIFAR-100",
     "imagenet": "ImageNet",
     "digits": "scikit-learn's digits",
-    "few-digits": "150 of scikit-learn's digits",
+    "few-digits": "96 of scikit-learn's digits",
 }
 LR = {  # peak of the schedule; only ResNet-20's was tried, the others are usual ones
     "resnet20": 1e-2,

@@ -17,7 +17,7 @@ from snt_core.runs.store import Store, open_store
 NETS = [training(PROFILES["smoke"], "cifar100", "adam", seed) for seed in range(3)]
 SHARP = [LambdaMaxSpec(parent=net, n_samples=8) for net in NETS]
 TIMED = StepTimeSpec(
-    data="few-digits", val_size=48, model="resnet20", batch_size=8, rounds=2, fused=False
+    data="few-digits", val_size=24, model="resnet20", batch_size=8, rounds=2, fused=False
 )
 
 

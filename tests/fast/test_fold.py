@@ -85,7 +85,7 @@ def test_convolutions_that_quantize_or_are_watched_stay_as_they_are(compress):
 
 @pytest.mark.parametrize("variant", ["base", "snt"])
 def test_a_sweep_finds_what_evaluation_of_each_pruned_net_finds(variant):
-    data = load("few-digits", 96)
+    data = load("few-digits", 48)
     net = used("resnet20", variant)
     exact = Engine(device="cpu", dtype="fp32", fused=False)
     found = list(evaluations(net, (0.3, 0.8), data.test, data.facts, exact))

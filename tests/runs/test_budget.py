@@ -31,7 +31,7 @@ from snt_core.training.recipe import Recipe
 
 NET = dataclasses.replace(
     training(PROFILES["smoke"], "cifar100", "adam", 0),
-    recipe=Recipe(epochs=1, batch_size=32, lr=1e-2),
+    recipe=Recipe(epochs=1, batch_size=16, lr=1e-2),
 )
 LONG = dataclasses.replace(NET, recipe=dataclasses.replace(NET.recipe, epochs=4000))
 ENGINE = detect(exact=True)
@@ -115,7 +115,7 @@ def test_what_is_too_long_is_begun_when_nothing_else_is_left_if_it_can_be_gone_o
 def test_what_is_timed_waits_for_others_but_not_for_what_does_not_fit(passes):
     a, b = nets(2)
     timed = StepTimeSpec(
-        data="few-digits", val_size=48, model="resnet20", batch_size=8, rounds=2, fused=False
+        data="few-digits", val_size=24, model="resnet20", batch_size=8, rounds=2, fused=False
     )
     sharp = LambdaMaxSpec(parent=b, n_samples=8)
     steps = [

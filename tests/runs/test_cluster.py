@@ -26,7 +26,7 @@ from snt_core.training.recipe import Recipe
 
 NET = dataclasses.replace(
     training(PROFILES["smoke"], "cifar100", "adam", 0),
-    recipe=Recipe(epochs=1, batch_size=32, lr=1e-2),
+    recipe=Recipe(epochs=1, batch_size=16, lr=1e-2),
 )
 SHARP = LambdaMaxSpec(parent=NET, n_samples=32, max_products=3)
 SWEEP = OneShotSpec(parent=NET, sparsities=(0.5,))

@@ -35,7 +35,7 @@ from tests.records import record_of
 SMOKE = PROFILES["smoke"]
 NET = dataclasses.replace(
     training(SMOKE, "cifar100", "adam", 0),
-    recipe=Recipe(epochs=1, batch_size=32, lr=1e-2),
+    recipe=Recipe(epochs=1, batch_size=16, lr=1e-2),
 )
 SWEEP = OneShotSpec(parent=NET, sparsities=(0.5,))
 SHARP = LambdaMaxSpec(parent=NET, n_samples=32, max_products=3)
@@ -200,7 +200,7 @@ def test_a_full_disk_stops_all_runs(tmp_path, monkeypatch):
 
 
 def long_net() -> TrainSpec:
-    return dataclasses.replace(NET, recipe=Recipe(epochs=4, batch_size=32, lr=1e-2))
+    return dataclasses.replace(NET, recipe=Recipe(epochs=4, batch_size=16, lr=1e-2))
 
 
 SCRIPT = """
@@ -266,7 +266,7 @@ def test_workers_die_with_their_parent(tmp_path):
 
 
 def long_net_two() -> TrainSpec:
-    return dataclasses.replace(long_net(), recipe=Recipe(epochs=200, batch_size=32, lr=1e-2))
+    return dataclasses.replace(long_net(), recipe=Recipe(epochs=200, batch_size=16, lr=1e-2))
 
 
 def test_published_prefers_what_is_complete_and_never_takes_smoke(tmp_path, monkeypatch):

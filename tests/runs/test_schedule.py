@@ -14,7 +14,7 @@ OTHER = dataclasses.replace(NET, seed=1)
 SHARP, SHARP_OTHER = (LambdaMaxSpec(parent=net, n_samples=8) for net in (NET, OTHER))
 TOKENS = TokenSpec(parent=NET, method="merge", settings=(1,), batch_size=8, repeats=3)
 STEPS = StepTimeSpec(
-    data="few-digits", val_size=48, model="resnet20", batch_size=8, rounds=2, fused=False
+    data="few-digits", val_size=24, model="resnet20", batch_size=8, rounds=2, fused=False
 )
 ALL = [TOKENS, STEPS, NET, OTHER, SHARP, SHARP_OTHER]
 
