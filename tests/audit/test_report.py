@@ -81,7 +81,7 @@ def test_everybody_can_read_it(done, hostile, browser, tmp_path, width):
         context = browser.new_context(viewport={"width": width, "height": 900}, bypass_csp=True)
         page = context.new_page()
         page.goto(file.as_uri())
-        assert axe.violations(page, "dark" if width == 390 else "light") == []
+        assert axe.violations(page, width, "dark" if width == 390 else "light") == []
         context.close()
 
 
