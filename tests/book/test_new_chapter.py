@@ -17,6 +17,7 @@ from snt_core.book.chapters import chapters
 from snt_core.book.new_chapter import create
 from snt_core.common.errors import UserError
 from snt_core.common.files import PROJECT
+from snt_core.data.facts import FACTS
 
 GUIDE = (PROJECT / "book" / "how_to_edit.md").read_text()
 
@@ -95,7 +96,7 @@ def test_a_backbone_and_a_kind_of_run(checkout):
     (package / "nets" / "tiny.py").write_text(backbone)
     add_line(package / "nets" / "__init__.py", "MODELS = {\n", '    "tiny": "tiny:tiny",')
     (package / "runs" / "kinds" / "rounded.py").write_text(kind)
-    assert json.loads(run(checkout, "-c", RUN)) == [30, "identical"]
+    assert json.loads(run(checkout, "-c", RUN)) == [FACTS["few-digits"].test, "identical"]
 
 
 def test_a_chapter_that_judges_a_claim(checkout):
