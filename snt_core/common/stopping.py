@@ -179,8 +179,8 @@ def leave(number: int) -> None:
     os._exit(0 if over else 128 + number)
 
 
-def obey(parent: int) -> None:
-    """Make this process a worker of `parent`: it ends with it, and stops when told by SIGTERM.
+def obey() -> None:
+    """Make this process a worker of its parent: it ends with it, and stops when told by SIGTERM.
 
     SIGINT and SIGHUP are left to the parent: a terminal sends them to both.
     """
@@ -188,13 +188,14 @@ def obey(parent: int) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _take)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    end_with(parent)
+    end_with(os.getppid())
 
 
 def end_with(parent: int) -> None:
     """End with the parent, however and whenever it ends: an orphan would go on writing.
 
-    A process that a server forked ends with who asked for it, too: the server waits for it.
+    A process that a server forked ends with who asked for it, too, since the server, its parent,
+    waits for it.
     """
     asker = multiprocessing.parent_process()
 

@@ -59,10 +59,8 @@ class _Worker:
         if preload:
             context.set_forkserver_preload(list(preload))
         self.pipe, theirs = context.Pipe()
-        # The parent of what a server forks is that server, which ends with this process.
-        parent = None if preload else os.getpid()
         # no daemon: it may have processes of its own, as a notebook's kernel
-        self.process = context.Process(target=_serve, args=(theirs, parent, prepare))
+        self.process = context.Process(target=_serve, args=(theirs, prepare))
         with stopping.unheard():
             self.process.start()
         theirs.close()
@@ -139,10 +137,10 @@ class Workers:
             worker.process.join()
 
 
-def _serve(pipe: Connection, parent: int | None, prepare: Prepare | None) -> None:
+def _serve(pipe: Connection, prepare: Prepare | None) -> None:
     """Carry out calls until the parent closes the pipe."""
     try:
-        stopping.obey(parent or os.getppid())
+        stopping.obey()
         if prepare:
             prepare()
         while True:
