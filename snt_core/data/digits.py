@@ -13,8 +13,8 @@ FILE = "datasets/data/digits.csv.gz"  # within scikit-learn, whose `load_digits`
 def raw() -> tuple[np.ndarray, np.ndarray]:
     """Return 1,797 images, float64 `N 8 8` from 0 to 16, and their labels, int64 `N`.
 
-    They are what `sklearn.datasets.load_digits` returns. To import that takes a second of each
-    process that computes on them, since it brings scipy, pandas and pyarrow along.
+    They are what `sklearn.datasets.load_digits` returns. To import that would bring scipy, pandas
+    and pyarrow into each process that computes on them.
     """
     package = find_spec("sklearn")
     assert package is not None, "a dependency"

@@ -113,7 +113,7 @@ def _memory(name: str, spec: Timing, facts: Facts, engine: Engine, fused: bool) 
     """
     if engine.device == "cuda":
         return _growth(name, spec, facts, engine, fused)
-    # imports torch once for all contenders, and what an optimizer asks for
+    # torch is imported once for all contenders, and so is what an optimizer asks for
     with Workers(1, _end_at_once, (__name__, "torch._dynamo")) as one:
         one.hand_out(name, _growth, name, spec, facts, engine, fused)
         (answer,) = one.answers()
